@@ -1,0 +1,270 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/json"
+
+	"blockstore.dev/blockstore/snapshot/mount"
+)
+
+// VolumeID names a volume for the whole life of a store. Ids are handed out by
+// the store, in ascending order, and never used twice. They fit a thin pool's
+// device id (24 bits), the narrowest of the kernel's name spaces.
+type VolumeID uint32
+
+const (
+	// Base is the golden base: an empty file system whose root directory has
+	// mode 0755 and belongs to 0:0. Every driver makes it once, in Init, and
+	// keeps it sealed. It is never removed while the store exists.
+	Base VolumeID = 0
+	// FirstVolumeID is the first id that the store hands out. The ids below it
+	// belong to the driver (the base, and what it needs to make the base).
+	FirstVolumeID VolumeID = 16
+	// MaxVolumeID is the highest id a store can ever hand out.
+	MaxVolumeID VolumeID = 1<<24 - 1
+)
+
+// Volume is what the catalog knows of a volume and a driver needs to know to
+// work on it: the kernel's own records (a thin pool's metadata, a btrfs root
+// item) do not hold all of it.
+type Volume struct {
+	ID     VolumeID `json:"id"`
+	Origin VolumeID `json:"origin"`
+	// Size is the limit in bytes of the tree that the volume may hold, its
+	// origins' files included. On a block driver it is the device's size.
+	Size int64 `json:"size"`
+	// Sealed volumes are immutable: nothing can write to them again.
+	Sealed bool `json:"sealed,omitempty"`
+}
+
+// CreateOptions says what a new volume begins as.
+type CreateOptions struct {
+	// Origin is a sealed volume (or the base), or an unsealed one whose
+	// contents at this instant are taken: see Driver.Create.
+	Origin Volume
+	// Size is the new volume's limit, at least Origin.Size. 0 means Origin.Size.
+	Size int64
+	// OriginBytes is what the layers below hold, as Usage.Added counts it. A
+	// driver whose kernel limits only what a volume adds subtracts it from Size.
+	OriginBytes int64
+}
+
+// UnpackOptions describes a chain of layers that is written in one go.
+type UnpackOptions struct {
+	// Origin is the sealed volume below the first new layer, or the base.
+	Origin Volume
+	// Volumes are the new layers' ids, lowest first; at least one.
+	Volumes []VolumeID
+	// Size is the limit of each new volume; 0 means Origin.Size.
+	Size int64
+	// OriginBytes is as in CreateOptions.
+	OriginBytes int64
+	// Target is an empty directory where the driver may mount the volume that
+	// is being written. The driver unmounts it in Close.
+	Target string
+}
+
+// Unpacker writes a chain of layers on one volume that stays active and
+// mounted, and keeps the state at each boundary as a sealed volume.
+// It is used by one goroutine.
+type Unpacker interface {
+	// Dir is the root directory of the layer being written. It may change with
+	// Seal and is invalid after Close.
+	Dir() string
+	// Seal makes what Dir holds now the volume Volumes[i], immutable and durable,
+	// for i = 0, 1, …, and goes on to the next. After the last one Dir is "".
+	Seal(ctx context.Context) error
+	// Close releases mounts and devices. Volumes that were not sealed may or may
+	// not exist afterwards; the caller removes them. Close is idempotent.
+	Close() error
+}
+
+// Usage is what a volume occupies, in bytes on the backing store. It is never
+// negative.
+type Usage struct {
+	// Referenced is everything that the volume refers to, shared or not.
+	Referenced int64 `json:"referenced"`
+	// Added is what the volume holds beyond its origin.
+	Added int64 `json:"added"`
+	// Exact says whether Added was counted. Where it was not (a thin device's
+	// mapped blocks less its origin's) blocks that were overwritten in place of
+	// shared ones are missing from it.
+	Exact bool `json:"exact"`
+}
+
+// Space is a filled container of bytes; Total is 0 where it has no fixed size.
+type Space struct {
+	Total int64 `json:"total"`
+	Used  int64 `json:"used"`
+}
+
+// Row is one line of Status for people, in the manner of `docker info`.
+type Row struct {
+	Label string `json:"label"`
+	Value string `json:"value"`
+}
+
+// Status describes the driver's backing store.
+type Status struct {
+	// Healthy is false when the backing store needs a person; Problem says why
+	// and how to mend it.
+	Healthy bool   `json:"healthy"`
+	Problem string `json:"problem,omitempty"`
+	// Data and Metadata are the backing store's space. A driver without a
+	// metadata space of its own leaves Metadata zero.
+	Data     Space `json:"data"`
+	Metadata Space `json:"metadata"`
+	// Rows are for people, in the driver's own words.
+	Rows []Row `json:"rows"`
+}
+
+// Finding is one thing that Check found wrong.
+type Finding struct {
+	// Volume is the volume concerned, or Base for the store as a whole.
+	Volume VolumeID `json:"volume"`
+	Text   string   `json:"text"`
+	// Mend says what a person, or `check --repair`, can do.
+	Mend string `json:"mend,omitempty"`
+}
+
+// Driver keeps volumes on one kernel technology. The store calls it with ids
+// that it has reserved durably before, so that a crash at any instant leaves
+// only volumes that the store can explain.
+//
+// All methods may be called at once from many goroutines; the store sees to it
+// that no two of them write to, remove, seal or (de)activate the same volume at
+// the same time, while one volume may be the origin of many creations at once.
+// A driver holds no lock of its own over a system call that concerns one volume
+// only. Errors are wrapped around the sentinels of this package (ErrNotFound,
+// ErrExists, ErrBusy, ErrNoSpace, ErrReadOnly, ErrCorrupt, ErrNotSupported). An
+// operation that fails undoes what it did; the store still removes the id.
+type Driver interface {
+	// Name is "devicemapper", "btrfs" or "zfs".
+	Name() string
+
+	// Create makes the volume id a writable snapshot of o.Origin. The volume and
+	// the origin's contents that it shares survive a power cut once Create has
+	// returned. An origin that is not sealed is frozen meanwhile if it is active,
+	// so that the snapshot's file system is consistent. An id that exists already
+	// (left from a crash; the store owns the id) is removed first.
+	Create(ctx context.Context, id VolumeID, o CreateOptions) error
+
+	// Unpack begins a chain of layers. See Unpacker.
+	Unpack(ctx context.Context, o UnpackOptions) (Unpacker, error)
+
+	// Seal makes a volume immutable and its contents durable. The volume must be
+	// inactive, else ErrBusy.
+	Seal(ctx context.Context, v Volume) error
+
+	// Remove deletes volumes and gives their space back. A volume that does not
+	// exist is removed already: no error. One that is in use stays, and the joined
+	// error holds ErrBusy with the holder's name; the others go.
+	Remove(ctx context.Context, ids ...VolumeID) error
+
+	// Activate makes the volume usable and returns the mounts that show its root
+	// directory: the last one on top. Sealed volumes, and those asked for read
+	// only, cannot be written to through them. Activating twice is not an error
+	// and counts once.
+	Activate(ctx context.Context, v Volume, readOnly bool) ([]mount.Mount, error)
+
+	// Deactivate releases what Activate took. An inactive volume is no error; one
+	// that is still mounted is ErrBusy.
+	Deactivate(ctx context.Context, id VolumeID) error
+
+	// Usage counts what the volume occupies; the volume may be active.
+	Usage(ctx context.Context, v Volume) (Usage, error)
+
+	// Volumes lists the ids of all volumes in the kernel that are the store's, at
+	// or above FirstVolumeID. A driver that cannot tell returns ErrNotSupported.
+	Volumes(ctx context.Context) ([]VolumeID, error)
+
+	// Check compares the kernel with what the catalog says ought to exist.
+	Check(ctx context.Context, known []Volume) ([]Finding, error)
+
+	// Status reads the state of the backing store, cheaply: it writes nothing and
+	// does not wait for the disk.
+	Status(ctx context.Context) (Status, error)
+
+	// Close releases everything that no active volume needs: pool device, loop
+	// devices, mounts of the driver's own. Volumes in use stay usable, and Open
+	// finds them again.
+	Close(ctx context.Context) error
+}
+
+// Epoched is a Driver whose kernel side keeps a counter beside the volumes: a
+// thin pool's transaction id. The store raises it with each block of ids that
+// it reserves and compares it when it opens, so that a catalog and a pool of
+// different ages are never taken for a pair.
+type Epoched interface {
+	Epoch(ctx context.Context) (uint64, error)
+	// SetEpoch raises the counter; it fails when the counter is not at from.
+	SetEpoch(ctx context.Context, from, to uint64) error
+}
+
+// Grower is a Driver whose backing store can grow.
+type Grower interface {
+	// Grow makes the data space size bytes large. Shrinking is ErrNotSupported.
+	Grow(ctx context.Context, size int64) error
+}
+
+// Trimmer is a Driver that can give blocks that no file uses back to what lies
+// below it.
+type Trimmer interface {
+	// Trim returns the number of bytes given back.
+	Trim(ctx context.Context) (int64, error)
+}
+
+// Kind is a driver before it has a store: what `init` and Open work with.
+// A driver package exports its Kind; the command line hands the known ones to
+// the store.
+type Kind interface {
+	// Name as Driver.Name.
+	Name() string
+	// Probe says why this kernel and machine cannot run the driver, and how that
+	// can be mended; nil if it can.
+	Probe(ctx context.Context) error
+	// Init makes the backing store and the golden base below o.Root and leaves
+	// nothing active. It refuses what holds data of others. What it returns is
+	// kept in the catalog and handed to Open; it holds the identity by which the
+	// backing store is known again. A failure leaves nothing behind.
+	Init(ctx context.Context, o InitOptions) (json.RawMessage, error)
+	// Open brings the backing store up: after a clean stop, a kill or a reboot.
+	Open(ctx context.Context, o OpenOptions) (Driver, error)
+	// Destroy removes the backing store for good, all volumes included. Volumes in
+	// use are ErrBusy, and nothing is destroyed. It works on what a failed Init or
+	// an earlier Destroy left, too.
+	Destroy(ctx context.Context, o OpenOptions) error
+}
+
+// InitOptions are a new store's choices. Zero values mean the driver's default.
+// A driver refuses by name what it cannot follow.
+type InitOptions struct {
+	// Root is the store's directory. Drivers keep their files below Root/driver.
+	Root string
+	// StoreID is the store's identity, a UUID.
+	StoreID string
+	// BaseSize is the limit of volumes that are not given one, in bytes.
+	BaseSize int64
+	// FileSystem is ext4 or xfs, for block drivers.
+	FileSystem string
+	// Loopback is the size of the backing file in bytes; 0: the driver's default
+	// if it needs one.
+	Loopback int64
+	// Devices are whole block devices given to the store for data and metadata.
+	Devices []string
+	// DataDevice and MetadataDevice make a pool of two raw devices.
+	DataDevice, MetadataDevice string
+	// ThinPool is an existing thin pool.
+	ThinPool string
+	// Dataset is an existing ZFS pool or dataset.
+	Dataset string
+	// Force allows devices that hold old data of others to be taken.
+	Force bool
+}
+
+// OpenOptions identify an existing backing store.
+type OpenOptions struct {
+	Root    string
+	StoreID string
+	Config  json.RawMessage
+}

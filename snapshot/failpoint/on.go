@@ -1,0 +1,28 @@
+//go:build failpoints
+
+package failpoint
+
+import (
+	"os"
+	"strconv"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+var hits atomic.Int64
+
+// Hit marks a step and kills the process if it is the one asked for.
+func Hit(name string) {
+	n := hits.Add(1)
+	if log := os.Getenv("BLOCKSTORE_FAILPOINT_LOG"); log != "" {
+		if f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+			_, _ = f.WriteString(name + "\n")
+			_ = f.Close()
+		}
+	}
+	if at, err := strconv.ParseInt(os.Getenv("BLOCKSTORE_FAILPOINT"), 10, 64); err == nil && at == n {
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+		select {}
+	}
+}
