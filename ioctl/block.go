@@ -84,20 +84,19 @@ func blockIoctl(f *os.File, what string, request uintptr, arg unsafe.Pointer) er
 	if err != nil {
 		return fmt.Errorf("block device %s: %s: %w", f.Name(), what, err)
 	}
-	var errno unix.Errno
+	var callErr error
 	err = conn.Control(func(fd uintptr) {
 		for {
-			_, _, errno = unix.Syscall(unix.SYS_IOCTL, fd, request, uintptr(arg))
-			if errno != unix.EINTR {
+			if _, callErr = call(int(fd), request, arg); callErr != unix.EINTR {
 				return
 			}
 		}
 	})
+	if err == nil {
+		err = callErr
+	}
 	if err != nil {
 		return fmt.Errorf("block device %s: %s: %w", f.Name(), what, err)
-	}
-	if errno != 0 {
-		return fmt.Errorf("block device %s: %s: %w", f.Name(), what, errno)
 	}
 	return nil
 }

@@ -21,6 +21,7 @@
 //
 // # Never
 //
-// It opens no devices by itself, keeps no state, and knows no package of this
+// It keeps no state, opens no devices by itself (loop devices excepted, which are
+// found and taken by opening them), and knows no package of this
 // module.
 package ioctl

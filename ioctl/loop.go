@@ -154,6 +154,13 @@ func (l *Loop) configure(back *os.File, o LoopOptions) error {
 	if err != nil {
 		return fmt.Errorf("configuring loop device %d: %w", l.number, err)
 	}
+	if o.ReadOnly {
+		return nil
+	}
+	// A read-only flag that somebody set by BLKROSET outlives detaching, and the next user's writes give EPERM.
+	if err := SetBlockReadOnly(l.file, false); err != nil {
+		return errors.Join(err, losetup.New(uint64(l.number), l.flags).Detach())
+	}
 	return nil
 }
 
@@ -235,13 +242,15 @@ func (l *Loop) File() *os.File { return l.file }
 // Close gives up this hold on the device. With AutoClear it detaches when nobody else holds it.
 func (l *Loop) Close() error { return l.file.Close() }
 
-// Detach closes and detaches the device; while others hold it the kernel only marks it to go at its last close.
+// Detach closes and detaches the device: at once, or at its last close while others hold it open too.
 func (l *Loop) Detach() error {
-	err := l.file.Close()
-	if derr := losetup.New(uint64(l.number), l.flags).Detach(); derr != nil {
-		return errors.Join(err, fmt.Errorf("detaching %s: %w", l.Path(), derr))
+	// While this hold lasts the kernel only marks the device; without it an AutoClear device might be gone already,
+	// and its number somebody else's.
+	err := losetup.New(uint64(l.number), l.flags).Detach()
+	if err != nil {
+		err = fmt.Errorf("detaching %s: %w", l.Path(), err)
 	}
-	return err
+	return errors.Join(err, l.file.Close())
 }
 
 // Info reads the device's state; File_name is cut at 64 bytes, BackingFile is not.
