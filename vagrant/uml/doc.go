@@ -1,0 +1,42 @@
+// Command uml runs one command inside User Mode Linux, a Linux kernel that is
+// an ordinary process, and exits with the command's exit status. It is how the
+// tests reach device-mapper on a machine whose own kernel has none, and how
+// they use it without touching the machine's own devices where it has.
+//
+//	vagrant/uml/run [--mem 2G] [--disk 2G]... [--timeout 10m] [-e VAR=VAL] -- COMMAND [ARG]...
+//
+// # What the command sees
+//
+// The host's whole root file system at the host's paths, as the lower layer of
+// an overlay whose upper layer is a tmpfs: everything can be written and the
+// host sees none of it. The command starts in the caller's working directory.
+//
+//   - --disk SIZE gives blank disks /dev/ubda, /dev/ubdb, ...
+//   - --share DIR shows a host directory at its own path for reading and
+//     writing: results leave the machine there.
+//   - $BSTEST_DIR (also $TMPDIR) is an ext4 file system on a disk of its own.
+//     Loop devices want it: on tmpfs they refuse direct I/O, and on overlay a
+//     sparse file costs memory. /var/lib/blockstore, /var/lib/docker and
+//     /var/lib/containerd lie there too, empty at each boot.
+//   - root's rights, one CPU, cgroup v2, no network but lo, no udev
+//     (DM_DISABLE_UDEV=1), /dev/null as stdin. BLOCKSTORE_UML=1 says where it is.
+//   - The environment is a fixed small one, the caller's BLOCKSTORE_* and CI,
+//     and whatever -e names.
+//
+// # Exit status
+//
+// The command's own (128+N for signal N, 127 when it was not found); 124 when
+// the time limit struck, 125 when the machine did not boot or its kernel
+// panicked (the end of its console then goes to stderr), 2 for wrong usage.
+// Stdout and stderr are the command's, apart and byte for byte.
+//
+// # Invariants
+//
+// When run returns, by whatever way, no process of the machine lives and its
+// temporary directory is gone (unless --keep). Machines share nothing but the
+// read-only view of the host, so any number can run side by side.
+//
+// The binary is both ends: on the host it prepares and boots; inside, started
+// by the kernel as process 1, it is the init that mounts, loads modules and
+// runs the command. Nothing imports it.
+package main

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// supervise is process 1 of the machine's PID namespace on the host: it runs
+// the kernel as its child and reaps what the kernel leaves. It returns the
+// exit status.
+func supervise(kernel string, args []string) int {
+	status, err := superviseKernel(kernel, args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "uml: supervisor:", err)
+	}
+	return status
+}
+
+func superviseKernel(kernel string, args []string) (int, error) {
+	// The namespace's own /proc: UML reads /proc/self and /proc/mounts.
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return exitMachine, fmt.Errorf("making mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return exitMachine, fmt.Errorf("mounting /proc: %w", err)
+	}
+	if err := os.Unsetenv(supervisorVar); err != nil {
+		return exitMachine, err
+	}
+	p, err := os.StartProcess(kernel, append([]string{kernel}, args...), &os.ProcAttr{
+		Files: []*os.File{nil, os.Stdout, os.Stderr},
+	})
+	if err != nil {
+		return exitMachine, err
+	}
+	ws, err := reapUntil(p.Pid)
+	switch {
+	case err != nil:
+		return exitMachine, err
+	case ws.Signaled():
+		return exitMachine, fmt.Errorf("the kernel was ended by signal: %s", ws.Signal())
+	}
+	return ws.ExitStatus(), nil
+}
+
+// reapUntil waits for every child that ends, as process 1 has to, until the
+// one with this pid has.
+func reapUntil(pid int) (unix.WaitStatus, error) {
+	for {
+		var ws unix.WaitStatus
+		got, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 0, fmt.Errorf("waiting: %w", err)
+		case got == pid && (ws.Exited() || ws.Signaled()):
+			return ws, nil
+		}
+	}
+}
