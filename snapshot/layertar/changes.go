@@ -1,0 +1,55 @@
+package layertar
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ChangeKind says what happened to a path.
+type ChangeKind int
+
+// The kinds, with the numbers of Docker's plugin protocol.
+const (
+	Modify ChangeKind = iota // "C"
+	Add                      // "A"
+	Delete                   // "D"
+)
+
+// String gives the letter that "docker diff" prints: C, A or D.
+func (k ChangeKind) String() string {
+	switch k {
+	case Modify:
+		return "C"
+	case Add:
+		return "A"
+	case Delete:
+		return "D"
+	}
+	return "?"
+}
+
+// Change is one path that differs between two trees.
+type Change struct {
+	Path string // begins with a slash
+	Kind ChangeKind
+}
+
+// CompareOptions say how two trees are compared. The zero value compares
+// unrelated trees completely.
+type CompareOptions struct {
+	// Snapshots says that lower and upper are snapshots of one lineage: a file that has the
+	// same inode number and change time on both sides is the same, unseen.
+	Snapshots bool
+	// FrozenAt is when lower stopped changing. Change times are only as fine as the kernel's
+	// clock tick, so files changed right before it are compared in full. Zero: trust all.
+	FrozenAt time.Time
+}
+
+// Changes lists the differences between two trees, sorted by path. lower may be
+// "", an empty tree. The root itself, sockets, and an empty lost+found in the root are
+// never listed; of a deleted directory only the directory is; a directory with changes
+// below is listed as Modify.
+func Changes(ctx context.Context, lower, upper string, opts CompareOptions) ([]Change, error) {
+	return nil, errors.ErrUnsupported
+}
