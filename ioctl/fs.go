@@ -126,7 +126,8 @@ func InodeFlags(f *os.File) (uint32, error) {
 	return words[0], err
 }
 
-// GrowExt4 grows the mounted ext4 that f lies in to a number of its blocks.
+// GrowExt4 grows the mounted ext4 that f lies in to a number of its blocks. It takes
+// CAP_SYS_RESOURCE: EPERM without.
 func GrowExt4(f *os.File, blocks uint64) error {
 	return fsCall(f, ext4IocResizeFs(), unsafe.Pointer(&blocks))
 }
