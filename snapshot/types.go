@@ -36,11 +36,13 @@ type Info struct {
 	Volume Volume `json:"volume"`
 	// Usage is recorded when a layer is sealed. For containers ask Store.Usage.
 	Usage Usage `json:"usage"`
+	// Created is, for a layer, the time at which its contents stood still: no file
+	// in it was changed later.
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
 	// Mounted is the directory where Store.Mount shows it, "" if it does not.
 	Mounted string            `json:"mounted,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
-	Created time.Time         `json:"created"`
-	Updated time.Time         `json:"updated"`
 }
 
 // Image is a config, the ordered layers that it needs, and its names.
@@ -130,6 +132,17 @@ type StoreStatus struct {
 	Views      int       `json:"views"`
 	Images     int       `json:"images"`
 	Backing    Status    `json:"backing"`
+}
+
+// CheckOptions say how deep Check looks.
+type CheckOptions struct {
+	// Repair mends what can be mended without destroying data.
+	Repair bool
+	// Content writes every layer's tar again and compares its digest: it reads all
+	// data of the store.
+	Content bool
+	// Progress, if set, is called before each layer whose content is read.
+	Progress func(layer string)
 }
 
 // Report is what Check found. An empty one is good news.

@@ -1,0 +1,226 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Driver is the store's driver, for what only some drivers can do: Grower,
+// Trimmer.
+func (s *Store) Driver() Driver { return s.driver }
+
+// Root is the store's directory.
+func (s *Store) Root() string { return s.root }
+
+// Status describes the store and its backing store.
+func (s *Store) Status(ctx context.Context) (StoreStatus, error) {
+	h := s.header
+	st := StoreStatus{
+		StoreID: h.StoreID, Root: s.root, Driver: h.Driver, Chosen: h.Chosen,
+		BaseSize: h.BaseSize, Created: h.Created,
+	}
+	err := s.cat.view(func(t *tx) error {
+		st.Images = t.t.Bucket(bucketImages).Stats().KeyN
+		return t.eachSnapshot(func(in Info) error {
+			switch in.Kind {
+			case KindLayer:
+				st.Layers++
+			case KindContainer:
+				st.Containers++
+			case KindView:
+				st.Views++
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return st, err
+	}
+	st.Backing, err = s.driver.Status(ctx)
+	return st, err
+}
+
+// Check compares the catalog with itself, with the kernel and, if asked, with
+// the content of the layers. Findings are no error: the error says that Check
+// itself could not be done.
+func (s *Store) Check(ctx context.Context, o CheckOptions) (Report, error) {
+	var r Report
+	var known []Info
+	err := s.cat.view(func(t *tx) (err error) {
+		known, err = t.check(&r)
+		return err
+	})
+	if err != nil {
+		return r, err
+	}
+	if err := s.checkKernel(ctx, known, o, &r); err != nil {
+		return r, err
+	}
+	for _, in := range known {
+		if in.Kind != KindLayer {
+			continue
+		}
+		if err := s.checkLayer(ctx, in, o, &r); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func (r *Report) add(id VolumeID, mend, format string, args ...any) {
+	r.Findings = append(r.Findings, Finding{Volume: id, Text: fmt.Sprintf(format, args...), Mend: mend})
+}
+
+// check looks at the catalog alone and returns all snapshots.
+func (t *tx) check(r *Report) ([]Info, error) {
+	var all []Info
+	byName := map[string]Info{}
+	err := t.eachSnapshot(func(in Info) error {
+		all = append(all, in)
+		byName[in.Name] = in
+		switch in.Kind {
+		case KindLayer:
+			r.Layers++
+		case KindContainer:
+			r.Containers++
+		}
+		if in.Kind != KindView {
+			r.Volumes++
+			if t.volumeName(in.Volume.ID) != in.Name {
+				r.add(in.Volume.ID, "put the catalog back from a copy", "%s %q is not the owner of its volume", in.Kind, in.Name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range all {
+		if in.Parent == "" {
+			continue
+		}
+		if _, ok := byName[in.Parent]; !ok {
+			r.add(in.Volume.ID, "remove it and load its image again", "%s %q stands on layer %q, which is gone", in.Kind, in.Name, in.Parent)
+		}
+	}
+	err = t.each(bucketImages, "", func(id string, _ []byte) error {
+		im, err := t.image(digest.Digest(id))
+		if err != nil {
+			return err
+		}
+		for _, l := range im.Layers {
+			if _, ok := byName[l]; !ok {
+				r.add(Base, "remove the image and load it again", "image %s needs layer %s, which is gone", id, l)
+			}
+		}
+		if digest.FromBytes(im.Config) != im.ID {
+			r.add(Base, "remove the image and load it again", "image %s: its configuration has another digest", id)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, t.each(bucketRefs, "", func(ref string, id []byte) error {
+		if t.t.Bucket(bucketImages).Get(id) == nil {
+			r.add(Base, "tag an image with it", "name %q stands for image %s, which is gone", ref, id)
+		}
+		return nil
+	})
+}
+
+// checkKernel compares the volumes that ought to exist with those that do.
+func (s *Store) checkKernel(ctx context.Context, known []Info, o CheckOptions, r *Report) error {
+	var garbage []VolumeID
+	var ids idRecord
+	if err := s.cat.view(func(t *tx) (err error) {
+		garbage = t.garbage()
+		ids, err = t.ids()
+		return err
+	}); err != nil {
+		return err
+	}
+	var expected []Volume
+	names := map[VolumeID]string{}
+	for _, in := range known {
+		if in.Kind != KindView {
+			expected = append(expected, in.Volume)
+			names[in.Volume.ID] = in.Name
+		}
+	}
+	findings, err := s.driver.Check(ctx, expected)
+	if err != nil {
+		return fmt.Errorf("checking the %s backing store: %w", s.header.Driver, err)
+	}
+	for _, f := range findings {
+		if name := names[f.Volume]; name != "" {
+			f.Text = fmt.Sprintf("%q: %s", name, f.Text)
+		}
+		r.Findings = append(r.Findings, f)
+	}
+	if err := s.checkStrangers(ctx, names, garbage, ids, r); err != nil {
+		return err
+	}
+	swept := s.swept.take()
+	s.swept.add(swept...)
+	for _, id := range garbage {
+		if slices.Contains(swept, id) {
+			continue
+		}
+		if o.Repair && s.removeVolume(ctx, id) == nil {
+			s.swept.add(id)
+			r.Repaired = append(r.Repaired, fmt.Sprintf("removed volume %d, whose removal was pending", id))
+			continue
+		}
+		r.add(id, "end what uses it, then run `gc`", "volume %d was removed but is still in use", id)
+	}
+	return s.flushSwept()
+}
+
+// checkStrangers reports volumes in the kernel that the catalog cannot explain.
+// They are never removed here: a volume of the store's is somebody's data.
+func (s *Store) checkStrangers(ctx context.Context, names map[VolumeID]string, garbage []VolumeID, ids idRecord, r *Report) error {
+	listed, err := s.driver.Volumes(ctx)
+	if errors.Is(err, ErrNotSupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, id := range listed {
+		if names[id] != "" || slices.Contains(garbage, id) || id >= ids.PurgeFrom && id < ids.End {
+			continue
+		}
+		r.add(id, "look at it and remove it by hand if it is nobody's", "volume %d exists and the catalog does not know it", id)
+	}
+	return nil
+}
+
+// checkLayer looks at what the store keeps beside a layer's volume, and at its
+// content if asked.
+func (s *Store) checkLayer(ctx context.Context, in Info, o CheckOptions, r *Report) error {
+	const mend = "remove what uses the layer and load its image again"
+	if _, err := os.Stat(s.tarPath(in.Volume.ID)); err != nil {
+		r.add(in.Volume.ID, mend, "layer %q: its tar record is missing; it can be used but not saved", in.Name)
+		return nil
+	}
+	if !o.Content {
+		return nil
+	}
+	if o.Progress != nil {
+		o.Progress(in.Name)
+	}
+	err := s.WriteLayer(ctx, in.Name, io.Discard)
+	if errors.Is(err, ErrCorrupt) {
+		r.add(in.Volume.ID, mend, "%s", strings.TrimPrefix(err.Error(), "layer "))
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,286 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"blockstore.dev/blockstore/snapshot/failpoint"
+	"blockstore.dev/blockstore/snapshot/mount"
+)
+
+// maxName bounds a snapshot's name; containerd's keys are the longest in use.
+const maxName = 4096
+
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("the empty name: %w", ErrInvalid)
+	case len(name) > maxName:
+		return fmt.Errorf("a name of %d bytes (at most %d): %w", len(name), maxName, ErrInvalid)
+	case strings.ContainsRune(name, 0):
+		return fmt.Errorf("name %q holds a NUL: %w", name, ErrInvalid)
+	}
+	return nil
+}
+
+// Create makes a container: a writable snapshot of the layer r.Parent. It costs
+// one snapshot in the kernel and one commit, whatever the layer's size and
+// however many there are.
+func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info, error) {
+	if err := checkName(name); err != nil {
+		return Info{}, err
+	}
+	defer s.names.read(r.Parent)()
+	defer s.names.write(name)()
+	origin, used, err := s.origin(name, r)
+	if err != nil {
+		return Info{}, err
+	}
+	size := r.Size
+	if size == 0 {
+		size = origin.Size
+	}
+	if size < origin.Size {
+		return Info{}, fmt.Errorf("container %q: size %d is below its image's limit %d: %w", name, size, origin.Size, ErrInvalid)
+	}
+	ids, err := s.ids.take(ctx, 1)
+	if err != nil {
+		return Info{}, err
+	}
+	id := ids[0]
+	failpoint.Hit("create.reserved")
+	if err := s.driver.Create(ctx, id, CreateOptions{Origin: origin, Size: size, OriginBytes: used}); err != nil {
+		return Info{}, errors.Join(fmt.Errorf("creating container %q: %w", name, noSpace(err)), s.abandon(ctx, ids))
+	}
+	failpoint.Hit("create.volume")
+	now := time.Now().UTC()
+	in := Info{
+		Name: name, Kind: KindContainer, Parent: r.Parent, Image: r.Image, Labels: r.Labels,
+		Volume:  Volume{ID: id, Origin: origin.ID, Size: size},
+		Created: now, Updated: now,
+	}
+	if err := s.commit(func(t *tx) error { return t.addSnapshot(in) }); err != nil {
+		return Info{}, errors.Join(fmt.Errorf("creating container: %w", err), s.abandon(ctx, ids))
+	}
+	failpoint.Hit("create.committed")
+	s.ids.done(id)
+	return in, nil
+}
+
+// View shows a layer under a name of its own, read-only, without a volume of its
+// own. r.Size has no meaning for it.
+func (s *Store) View(ctx context.Context, name string, r CreateRequest) (Info, error) {
+	if err := checkName(name); err != nil {
+		return Info{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Info{}, err
+	}
+	defer s.names.read(r.Parent)()
+	defer s.names.write(name)()
+	origin, _, err := s.origin(name, r)
+	if err != nil {
+		return Info{}, err
+	}
+	now := time.Now().UTC()
+	in := Info{
+		Name: name, Kind: KindView, Parent: r.Parent, Image: r.Image, Labels: r.Labels,
+		Volume: origin, Created: now, Updated: now,
+	}
+	if err := s.commit(func(t *tx) error { return t.addSnapshot(in) }); err != nil {
+		return Info{}, fmt.Errorf("creating view: %w", err)
+	}
+	return in, nil
+}
+
+// origin is the volume that a new snapshot begins as, and the bytes that its
+// layers hold. It refuses names that are taken before anything is made.
+func (s *Store) origin(name string, r CreateRequest) (Volume, int64, error) {
+	origin := Volume{ID: Base, Size: s.header.BaseSize, Sealed: true}
+	var used int64
+	err := s.cat.view(func(t *tx) error {
+		if old, err := t.snapshot(name); err == nil {
+			return fmt.Errorf("%s %q: %w", old.Kind, name, ErrExists)
+		} else if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if r.Parent == "" {
+			return nil
+		}
+		p, err := t.snapshot(r.Parent)
+		if err != nil {
+			return fmt.Errorf("parent of %q: %w", name, err)
+		}
+		if p.Kind != KindLayer {
+			return fmt.Errorf("parent of %q: %q is a %s, not a layer: %w", name, p.Name, p.Kind, ErrInvalid)
+		}
+		origin = p.Volume
+		used, err = t.chainBytes(p)
+		return err
+	})
+	return origin, used, err
+}
+
+// chainBytes sums what a layer and those below it added.
+func (t *tx) chainBytes(in Info) (int64, error) {
+	sum := in.Usage.Added
+	for in.Parent != "" {
+		var err error
+		if in, err = t.snapshot(in.Parent); err != nil {
+			return 0, err
+		}
+		sum += in.Usage.Added
+	}
+	return sum, nil
+}
+
+// Stat describes a snapshot.
+func (s *Store) Stat(_ context.Context, name string) (Info, error) {
+	var in Info
+	err := s.cat.view(func(t *tx) (err error) { in, err = t.snapshot(name); return err })
+	if err != nil {
+		return Info{}, err
+	}
+	return s.withMount(in), nil
+}
+
+func (s *Store) withMount(in Info) Info {
+	if s.vols.shown(in.Volume.ID) {
+		in.Mounted = s.vols.dir(dirMounts, in.Volume.ID)
+	}
+	return in
+}
+
+// List describes all snapshots, ordered by name.
+func (s *Store) List(context.Context) ([]Info, error) {
+	var all []Info
+	err := s.cat.view(func(t *tx) error {
+		return t.eachSnapshot(func(in Info) error {
+			all = append(all, s.withMount(in))
+			return nil
+		})
+	})
+	return all, err
+}
+
+// Children describes the snapshots that stand on a layer directly.
+func (s *Store) Children(_ context.Context, name string) ([]Info, error) {
+	var all []Info
+	err := s.cat.view(func(t *tx) error {
+		prefix := name + "\x00"
+		return t.each(bucketChildren, prefix, func(k string, _ []byte) error {
+			in, err := t.snapshot(k[len(prefix):])
+			all = append(all, s.withMount(in))
+			return err
+		})
+	})
+	return all, err
+}
+
+// Remove removes a container, a view, or a layer that nothing stands on. One
+// that is mounted is ErrBusy. The removal is committed first; the volume goes
+// before Remove returns, or, where the kernel does not let go of it, later.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	defer s.names.write(name)()
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return err
+	}
+	if in.Kind != KindView {
+		if err := s.vols.takeBack(ctx, in.Volume.ID); err != nil {
+			return fmt.Errorf("removing %s %q: %w", in.Kind, name, err)
+		}
+		if in.Mounted != "" {
+			return fmt.Errorf("%s %q is mounted at %s; `umount` it first: %w", in.Kind, name, in.Mounted, ErrBusy)
+		}
+		if s.vols.inUse(in.Volume.ID) {
+			return fmt.Errorf("%s %q is being read: %w", in.Kind, name, ErrBusy)
+		}
+	}
+	if err := s.commit(func(t *tx) error { _, err := t.dropSnapshot(name); return err }); err != nil {
+		return err
+	}
+	failpoint.Hit("remove.committed")
+	if in.Kind != KindView {
+		s.collect(context.WithoutCancel(ctx), []VolumeID{in.Volume.ID})
+	}
+	return nil
+}
+
+// Mounts returns the mounts that show a container or view, for the caller to
+// perform. The volume is active until Remove, or until Close if nobody mounted
+// it. Layers are seen through views.
+func (s *Store) Mounts(ctx context.Context, name string) ([]mount.Mount, error) {
+	defer s.names.read(name)()
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if in.Kind == KindLayer {
+		return nil, fmt.Errorf("%q is a layer; make a view or a container of it: %w", name, ErrInvalid)
+	}
+	return s.vols.lend(ctx, in.Volume)
+}
+
+// Mount shows a snapshot at a directory of the store, which it returns, until
+// Unmount; beyond the life of this process. Mounting twice gives the same
+// directory. Layers and views are shown read-only.
+func (s *Store) Mount(ctx context.Context, name string) (string, error) {
+	defer s.names.read(name)()
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	dir, err := s.vols.show(ctx, in.Volume)
+	if err != nil {
+		return "", fmt.Errorf("mounting %s %q: %w", in.Kind, name, err)
+	}
+	return dir, nil
+}
+
+// Unmount undoes Mount. What is not mounted is no error; what is open is
+// ErrBusy, and the error names who has it open.
+func (s *Store) Unmount(ctx context.Context, name string) error {
+	defer s.names.read(name)()
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := s.vols.hide(ctx, in.Volume); err != nil {
+		return fmt.Errorf("unmounting %s %q: %w", in.Kind, name, err)
+	}
+	return nil
+}
+
+// Use shows a snapshot's tree for as long as the caller needs it, which it ends
+// with release. Layers and views are shown read-only.
+func (s *Store) Use(ctx context.Context, name string) (dir string, release func() error, err error) {
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return "", nil, err
+	}
+	dir, release, err = s.vols.use(ctx, in.Volume)
+	if err != nil {
+		return "", nil, fmt.Errorf("showing %s %q: %w", in.Kind, name, err)
+	}
+	return dir, release, nil
+}
+
+// Usage counts what a snapshot occupies now. A layer's was recorded when it was
+// sealed, and a view occupies nothing.
+func (s *Store) Usage(ctx context.Context, name string) (Usage, error) {
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return Usage{}, err
+	}
+	switch in.Kind {
+	case KindLayer:
+		return in.Usage, nil
+	case KindView:
+		return Usage{Exact: true}, nil
+	}
+	return s.driver.Usage(ctx, in.Volume)
+}

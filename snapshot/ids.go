@@ -1,0 +1,85 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// idBlock is how many volume ids one catalog commit reserves: the price of a
+// reservation is shared by as many creations, and start-up asks the kernel about
+// at most as many volumes.
+const idBlock = 128
+
+// idAllocator hands out volume ids from the reserved block. An id is in work
+// until its volume is in the catalog or gone from the kernel.
+type idAllocator struct {
+	cat    *catalog
+	driver Driver
+
+	mu     sync.Mutex
+	next   VolumeID
+	record idRecord
+	inWork map[VolumeID]bool
+}
+
+// take returns n ids that nobody had before, reserving further blocks if need
+// be.
+func (a *idAllocator) take(ctx context.Context, n int) ([]VolumeID, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for int(a.record.End)-int(a.next) < n {
+		if err := a.reserve(ctx); err != nil {
+			return nil, err
+		}
+	}
+	ids := make([]VolumeID, n)
+	for i := range ids {
+		ids[i] = a.next
+		a.inWork[a.next] = true
+		a.next++
+	}
+	return ids, nil
+}
+
+// done says that ids are settled: in the catalog, or without a volume.
+func (a *idAllocator) done(ids ...VolumeID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range ids {
+		delete(a.inWork, id)
+	}
+}
+
+// reserve commits the next block and then raises the driver's epoch. A crash
+// between the two leaves the driver one behind, which open mends.
+func (a *idAllocator) reserve(ctx context.Context) error {
+	if a.record.End+idBlock > MaxVolumeID {
+		return fmt.Errorf("the store has used all %d volume ids of its life; save what is needed and init a new one: %w", MaxVolumeID, ErrNoSpace)
+	}
+	from := a.next
+	for id := range a.inWork {
+		from = min(from, id)
+	}
+	var r idRecord
+	err := a.cat.update(func(t *tx) error {
+		var err error
+		if r, err = t.ids(); err != nil {
+			return err
+		}
+		r.PurgeFrom = from
+		r.End += idBlock
+		r.Epoch++
+		return t.putIDs(r)
+	})
+	if err != nil {
+		return fmt.Errorf("reserving volume ids: %w", err)
+	}
+	a.record = r
+	if e, ok := a.driver.(Epoched); ok {
+		if err := e.SetEpoch(ctx, r.Epoch-1, r.Epoch); err != nil {
+			return fmt.Errorf("reserving volume ids: %w", err)
+		}
+	}
+	return nil
+}

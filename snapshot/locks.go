@@ -1,0 +1,62 @@
+package snapshot
+
+import (
+	"errors"
+	"sync"
+)
+
+// errStop ends an iteration early; it never leaves the package.
+var errStop = errors.New("stop")
+
+// nameLocks are read-write locks by name. Where an operation takes several, it
+// takes a parent's before its child's: the trees of names have no cycles, so
+// neither has the waiting.
+type nameLocks struct {
+	mu    sync.Mutex
+	locks map[string]*nameLock
+}
+
+type nameLock struct {
+	sync.RWMutex
+	holders int
+}
+
+func (n *nameLocks) hold(name string) *nameLock {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.locks == nil {
+		n.locks = map[string]*nameLock{}
+	}
+	l := n.locks[name]
+	if l == nil {
+		l = &nameLock{}
+		n.locks[name] = l
+	}
+	l.holders++
+	return l
+}
+
+func (n *nameLocks) drop(name string, l *nameLock) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l.holders--; l.holders == 0 {
+		delete(n.locks, name)
+	}
+}
+
+// write locks a name for one; the returned function unlocks it.
+func (n *nameLocks) write(name string) func() {
+	l := n.hold(name)
+	l.Lock()
+	return func() { l.Unlock(); n.drop(name, l) }
+}
+
+// read locks a name for many. The empty name needs no lock.
+func (n *nameLocks) read(name string) func() {
+	if name == "" {
+		return func() {}
+	}
+	l := n.hold(name)
+	l.RLock()
+	return func() { l.RUnlock(); n.drop(name, l) }
+}

@@ -1,0 +1,140 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"blockstore.dev/blockstore/snapshot/layertar"
+)
+
+// pair is a snapshot's tree and that of the layer below it.
+type pair struct {
+	info         Info
+	lower, upper string
+	compare      layertar.CompareOptions
+	release      func() error
+}
+
+// pairOf shows a snapshot and its parent. The parent of what stands on the base
+// is the empty tree.
+func (s *Store) pairOf(ctx context.Context, name string) (p pair, err error) {
+	if p.info, err = s.Stat(ctx, name); err != nil {
+		return p, err
+	}
+	upper, releaseUpper, err := s.Use(ctx, name)
+	if err != nil {
+		return p, err
+	}
+	p.upper, p.release = upper, releaseUpper
+	if p.info.Parent == "" {
+		return p, nil
+	}
+	parent, err := s.Stat(ctx, p.info.Parent)
+	if err != nil {
+		return p, errors.Join(err, releaseUpper())
+	}
+	lower, releaseLower, err := s.Use(ctx, parent.Name)
+	if err != nil {
+		return p, errors.Join(err, releaseUpper())
+	}
+	p.lower = lower
+	p.release = func() error { return errors.Join(releaseLower(), releaseUpper()) }
+	p.compare = layertar.CompareOptions{Snapshots: true, FrozenAt: parent.Created}
+	return p, nil
+}
+
+// Changes lists what a container or layer changed over the layer below it,
+// sorted by path. It looks at the change time of every file, and at the content
+// of those where it moved.
+func (s *Store) Changes(ctx context.Context, name string) (_ []layertar.Change, err error) {
+	defer s.names.read(name)()
+	p, err := s.pairOf(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.release()) }()
+	if p.info.Kind == KindView {
+		return nil, nil
+	}
+	return layertar.Changes(ctx, p.lower, p.upper, p.compare)
+}
+
+// WriteDiff writes what a container changed as a layer tar. A layer's tar is
+// written by WriteLayer.
+func (s *Store) WriteDiff(ctx context.Context, name string, w io.Writer) (_ layertar.Diffed, err error) {
+	defer s.names.read(name)()
+	p, err := s.pairOf(ctx, name)
+	if err != nil {
+		return layertar.Diffed{}, err
+	}
+	defer func() { err = errors.Join(err, p.release()) }()
+	return layertar.Diff(ctx, p.lower, p.upper, w, layertar.DiffOptions{CompareOptions: p.compare})
+}
+
+// WriteLayer writes a layer's tar as it came in, byte for byte. A layer whose
+// files or records were damaged ends in ErrCorrupt, after what was written so
+// far: the caller must throw that away.
+func (s *Store) WriteLayer(ctx context.Context, name string, w io.Writer) (err error) {
+	defer s.names.read(name)()
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return err
+	}
+	if in.Kind != KindLayer {
+		return fmt.Errorf("%s %q is not a layer: %w", in.Kind, name, ErrInvalid)
+	}
+	split, err := os.Open(s.tarPath(in.Volume.ID))
+	if err != nil {
+		return fmt.Errorf("layer %s: its tar record is missing: %w: %w", name, ErrCorrupt, err)
+	}
+	defer split.Close()
+	dir, release, err := s.vols.use(ctx, in.Volume)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	sum := in.DiffID.Verifier()
+	// Assemble's errors are of two kinds: the store's content is damaged, or w failed.
+	out := &watchedWriter{w: io.MultiWriter(w, sum)}
+	if err := layertar.Assemble(ctx, dir, split, out); err != nil {
+		if out.err != nil || ctx.Err() != nil {
+			return fmt.Errorf("writing layer %s: %w", name, noSpace(err))
+		}
+		return fmt.Errorf("layer %s: %w: %w", name, ErrCorrupt, err)
+	}
+	if !sum.Verified() {
+		return fmt.Errorf("layer %s: what is stored has not its digest %s any more: %w", name, in.DiffID, ErrCorrupt)
+	}
+	return nil
+}
+
+// watchedWriter remembers whether it was the writer that failed.
+type watchedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (w *watchedWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	if err != nil {
+		w.err = err
+	}
+	return n, err
+}
+
+// Export writes the whole tree of a snapshot as one tar, without whiteouts.
+func (s *Store) Export(ctx context.Context, name string, w io.Writer) (err error) {
+	defer s.names.read(name)()
+	dir, release, err := s.Use(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if _, err := layertar.Diff(ctx, "", dir, w, layertar.DiffOptions{}); err != nil {
+		return fmt.Errorf("exporting %q: %w", name, err)
+	}
+	return nil
+}

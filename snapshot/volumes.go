@@ -1,0 +1,268 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/snapshot/failpoint"
+	"blockstore.dev/blockstore/snapshot/mount"
+)
+
+// volumes keeps count of who uses which volume in this process, and where it is
+// mounted. A volume is active while its count is above zero. What survives the
+// process (Mount's mounts) is read back from the kernel's mountinfo.
+type volumes struct {
+	store *Store
+
+	mu     sync.Mutex
+	states map[VolumeID]*volumeState
+}
+
+// volumeState is locked over activation and mounting of its volume only.
+type volumeState struct {
+	mu      sync.Mutex
+	waiting int // goroutines that hold or wait for mu; guarded by volumes.mu
+
+	active int           // reasons to be active
+	mounts []mount.Mount // what Activate returned
+	work   int           // users of the mount below dirWork
+	shown  bool          // mounted below dirMounts by Mount
+	lent   bool          // Mounts handed them out
+}
+
+// state returns the locked state of a volume and the function that unlocks it.
+func (v *volumes) state(id VolumeID) (*volumeState, func()) {
+	v.mu.Lock()
+	st := v.states[id]
+	if st == nil {
+		st = &volumeState{}
+		v.states[id] = st
+	}
+	st.waiting++
+	v.mu.Unlock()
+	st.mu.Lock()
+	return st, func() {
+		st.mu.Unlock()
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if st.waiting--; st.waiting == 0 && st.active == 0 {
+			delete(v.states, id)
+		}
+	}
+}
+
+// adopt takes note of a mount that Mount made in an earlier process.
+func (v *volumes) adopt(id VolumeID) {
+	st, unlock := v.state(id)
+	defer unlock()
+	if !st.shown {
+		st.shown = true
+		st.active++
+	}
+}
+
+func (v *volumes) shown(id VolumeID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	st := v.states[id]
+	return st != nil && st.shown
+}
+
+// inUse says whether anybody uses the volume in this process or has it shown.
+func (v *volumes) inUse(id VolumeID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	st := v.states[id]
+	return st != nil && st.active > 0
+}
+
+func (v *volumes) dir(kind string, id VolumeID) string {
+	return filepath.Join(v.store.root, kind, strconv.FormatUint(uint64(id), 10))
+}
+
+// activate adds a reason to be active. The state is locked by the caller.
+func (v *volumes) activate(ctx context.Context, st *volumeState, vol Volume) error {
+	if st.active == 0 || st.mounts == nil {
+		ms, err := v.store.driver.Activate(ctx, vol, vol.Sealed)
+		if err != nil {
+			return fmt.Errorf("activating volume %d: %w", vol.ID, noSpace(err))
+		}
+		st.mounts = ms
+		failpoint.Hit("volume.activated")
+	}
+	st.active++
+	return nil
+}
+
+func (v *volumes) deactivate(ctx context.Context, st *volumeState, id VolumeID) error {
+	st.active--
+	if st.active > 0 {
+		return nil
+	}
+	st.mounts = nil
+	if err := v.store.driver.Deactivate(ctx, id); err != nil {
+		return fmt.Errorf("deactivating volume %d: %w", id, err)
+	}
+	return nil
+}
+
+// mountAt activates and mounts a volume at its directory below kind.
+func (v *volumes) mountAt(ctx context.Context, st *volumeState, vol Volume, kind string) (string, error) {
+	if err := v.activate(ctx, st, vol); err != nil {
+		return "", err
+	}
+	dir := v.dir(kind, vol.ID)
+	err := os.Mkdir(dir, 0o700)
+	if err == nil || errors.Is(err, os.ErrExist) {
+		failpoint.Hit("volume.mountpoint")
+		err = mount.All(st.mounts, dir)
+	}
+	if err != nil {
+		undo := errors.Join(ignoreMissing(os.Remove(dir)), v.deactivate(context.WithoutCancel(ctx), st, vol.ID))
+		return "", errors.Join(noSpace(err), undo)
+	}
+	failpoint.Hit("volume.mounted")
+	return dir, nil
+}
+
+// unmountFrom undoes mountAt. One that is busy stays as it was.
+func (v *volumes) unmountFrom(ctx context.Context, st *volumeState, vol Volume, kind string) error {
+	dir := v.dir(kind, vol.ID)
+	n := max(len(st.mounts), 1)
+	for range n {
+		if err := mount.Unmount(dir); err != nil {
+			if errors.Is(err, unix.EBUSY) {
+				err = fmt.Errorf("%w: %s: %w", ErrBusy, holders(dir), err)
+			}
+			return err
+		}
+	}
+	failpoint.Hit("volume.unmounted")
+	err := ignoreMissing(os.Remove(dir))
+	return errors.Join(err, v.deactivate(context.WithoutCancel(ctx), st, vol.ID))
+}
+
+// use shows a volume to this process: where Mount shows it already, or below
+// dirWork.
+func (v *volumes) use(ctx context.Context, vol Volume) (dir string, release func() error, err error) {
+	st, unlock := v.state(vol.ID)
+	defer unlock()
+	if st.shown {
+		st.active++
+		return v.dir(dirMounts, vol.ID), v.once(func() error {
+			st, unlock := v.state(vol.ID)
+			defer unlock()
+			return v.deactivate(context.WithoutCancel(ctx), st, vol.ID)
+		}), nil
+	}
+	if st.work == 0 {
+		if _, err := v.mountAt(ctx, st, vol, dirWork); err != nil {
+			return "", nil, err
+		}
+	}
+	st.work++
+	return v.dir(dirWork, vol.ID), v.once(func() error {
+		st, unlock := v.state(vol.ID)
+		defer unlock()
+		if st.work--; st.work > 0 {
+			return nil
+		}
+		return v.unmountFrom(ctx, st, vol, dirWork)
+	}), nil
+}
+
+// once makes a release that may be called again without effect.
+func (v *volumes) once(fn func() error) func() error {
+	var once sync.Once
+	return func() (err error) {
+		once.Do(func() { err = fn() })
+		return err
+	}
+}
+
+// show mounts a volume for others until hide, beyond the life of this process.
+func (v *volumes) show(ctx context.Context, vol Volume) (string, error) {
+	st, unlock := v.state(vol.ID)
+	defer unlock()
+	if st.shown {
+		return v.dir(dirMounts, vol.ID), nil
+	}
+	dir, err := v.mountAt(ctx, st, vol, dirMounts)
+	st.shown = err == nil
+	return dir, err
+}
+
+// hide undoes show. What is not shown is no error.
+func (v *volumes) hide(ctx context.Context, vol Volume) error {
+	st, unlock := v.state(vol.ID)
+	defer unlock()
+	if !st.shown {
+		return nil
+	}
+	if st.active > 1 {
+		return fmt.Errorf("volume %d is being read: %w", vol.ID, ErrBusy)
+	}
+	if err := v.unmountFrom(ctx, st, vol, dirMounts); err != nil {
+		return err
+	}
+	st.shown = false
+	return nil
+}
+
+// lend activates a volume for somebody who mounts it without us.
+func (v *volumes) lend(ctx context.Context, vol Volume) ([]mount.Mount, error) {
+	st, unlock := v.state(vol.ID)
+	defer unlock()
+	if st.lent && st.mounts != nil {
+		return st.mounts, nil
+	}
+	if err := v.activate(ctx, st, vol); err != nil {
+		return nil, err
+	}
+	if st.lent {
+		st.active--
+	}
+	st.lent = true
+	return st.mounts, nil
+}
+
+// takeBack ends lend; a volume that is still mounted is ErrBusy.
+func (v *volumes) takeBack(ctx context.Context, id VolumeID) error {
+	st, unlock := v.state(id)
+	defer unlock()
+	if !st.lent {
+		return nil
+	}
+	if err := v.deactivate(ctx, st, id); err != nil {
+		st.active++
+		return err
+	}
+	st.lent = false
+	return nil
+}
+
+// releaseLent takes back what nobody mounted; the rest stays for its users.
+func (v *volumes) releaseLent(ctx context.Context) error {
+	v.mu.Lock()
+	var lent []VolumeID
+	for id, st := range v.states {
+		if st.lent {
+			lent = append(lent, id)
+		}
+	}
+	v.mu.Unlock()
+	var errs []error
+	for _, id := range lent {
+		if err := v.takeBack(ctx, id); err != nil && !errors.Is(err, ErrBusy) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
