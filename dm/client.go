@@ -52,6 +52,7 @@ type Client struct {
 	sys     string // where sysfs is mounted
 	proc    string // where procfs is mounted
 	dev     string // where device nodes are
+	run     string // where udev has its control socket
 }
 
 // Open opens the control device and asks the kernel for its interface's version.
@@ -77,7 +78,7 @@ func newClient(control control, options Options) (*Client, error) {
 	if options.UdevTimeout == 0 {
 		options.UdevTimeout = 10 * time.Second
 	}
-	c := &Client{control: control, options: options, sys: "/sys", proc: "/proc", dev: "/dev"}
+	c := &Client{control: control, options: options, sys: "/sys", proc: "/proc", dev: "/dev", run: "/run"}
 	reply, err := c.do(context.Background(), request{command: ioctl.DM_VERSION_CMD, size: smallBuffer})
 	if err != nil {
 		return nil, fmt.Errorf("asking for device-mapper's version: %w", err)
