@@ -1,0 +1,29 @@
+// Command tiers runs the project's tests on every kernel that they need and
+// says what ran where.
+//
+//	tiers test   [flags] [PACKAGE]...            the host tier, then the uml tier for what the host could not run
+//	tiers host   [flags] [PACKAGE]...            the host tier alone
+//	tiers uml    [flags] [PACKAGE]...            as test, with the host's results from go's cache where it has them
+//	tiers gotest [flags] PACKAGE... [-- FLAG...] all tests of the packages in User Mode Linux, with test flags
+//
+// # Words
+//
+// A tier is a kernel that tests run on: host is the machine's own, uml is
+// User Mode Linux (../uml). A result is the outcome of one test in one tier.
+//
+// # What counts
+//
+// Each test without subtests counts once over all tiers: failed if it failed
+// anywhere, else passed if it passed anywhere, else skipped. So a test that
+// the host skips for want of device-mapper and that passes in User Mode Linux
+// has passed. Every test that was skipped everywhere is listed with its
+// reason; one that lacked device-mapper everywhere is a failure, because the
+// uml tier has it, and so is a package whose binary ended without a verdict
+// (a panic, a time limit) and a tier in which nothing ran.
+//
+// The uml tier runs just the tests that the host skipped for a reason that
+// names device-mapper: on a host that has it, everything runs there.
+//
+// Afterwards nothing may be left: loop devices, mounts, device-mapper devices,
+// processes or files of the tests fail the run.
+package main

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// collected reads events as lines of JSON into a tier.
+func collected(t *testing.T, name string, lines ...string) (*tier, *collector) {
+	t.Helper()
+	tier := newTier(name)
+	c := newCollector(tier, nil)
+	require.NoError(t, c.read(strings.NewReader(strings.Join(lines, "\n")), io.Discard))
+	return tier, c
+}
+
+func TestCollectorKeepsReasonsAndOutputs(t *testing.T) {
+	tier, _ := collected(t, "host",
+		`{"Action":"start","Package":"p"}`,
+		`{"Action":"run","Package":"p","Test":"TestA"}`,
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"=== RUN   TestA\n"}`,
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:12: no device-mapper in this kernel\n"}`,
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"--- SKIP: TestA (0.00s)\n"}`,
+		`{"Action":"skip","Package":"p","Test":"TestA","Elapsed":0}`,
+		`{"Action":"run","Package":"p","Test":"TestB"}`,
+		`{"Action":"output","Package":"p","Test":"TestB","Output":"    b_test.go:3: broken\n"}`,
+		`{"Action":"fail","Package":"p","Test":"TestB","Elapsed":1.5}`,
+		`{"Action":"fail","Package":"p","Elapsed":2}`,
+	)
+	assert.Equal(t, "no device-mapper in this kernel", tier.results[testKey{"p", "TestA"}].reason)
+	b := tier.results[testKey{"p", "TestB"}]
+	assert.Equal(t, failed, b.outcome)
+	assert.Contains(t, b.output, "broken")
+	assert.InDelta(t, 1.5, b.seconds, 0)
+}
+
+func TestCollectorPassesOnWhatIsNoEvent(t *testing.T) {
+	var other strings.Builder
+	c := newCollector(newTier("host"), nil)
+	require.NoError(t, c.read(strings.NewReader("# p\nundefined: x"), &other))
+	assert.Equal(t, "# p\nundefined: x", other.String())
+}
+
+func TestFailedBuildTellsTheCompilersWords(t *testing.T) {
+	tier, _ := collected(t, "host",
+		`{"ImportPath":"p [p.test]","Action":"build-output","Output":"p/a.go:1: undefined: x\n"}`,
+		`{"ImportPath":"p [p.test]","Action":"build-fail"}`,
+		`{"Action":"start","Package":"p"}`,
+		`{"Action":"fail","Package":"p","Elapsed":0,"FailedBuild":"p [p.test]"}`,
+	)
+	assert.Contains(t, tier.results[testKey{pkg: "p"}].output, "undefined: x")
+}
+
+func TestWhatNeverEndedHasFailed(t *testing.T) {
+	tier, c := collected(t, "uml",
+		`{"Action":"start","Package":"p"}`,
+		`{"Action":"run","Package":"p","Test":"TestA"}`,
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"last words\n"}`,
+	)
+	c.finish("p", errors.New("exit status 125"))
+	a := tier.results[testKey{"p", "TestA"}]
+	assert.Equal(t, failed, a.outcome)
+	assert.Contains(t, a.output, "last words")
+	assert.Equal(t, failed, tier.results[testKey{pkg: "p"}].outcome)
+}
+
+func TestAStatusFailsAPackageWhoseTestsPassed(t *testing.T) {
+	tier, c := collected(t, "uml", `{"Action":"pass","Package":"p"}`)
+	c.finish("p", errors.New("exit status 3"))
+	assert.Equal(t, failed, tier.results[testKey{pkg: "p"}].outcome)
+}
+
+func TestReasonIn(t *testing.T) {
+	for _, test := range []struct{ name, output, want string }{
+		{"one line", "=== RUN   TestX\n    x_test.go:7: no btrfs\n--- SKIP: TestX (0.00s)\n", "no btrfs"},
+		{"two lines", "    x_test.go:7: no btrfs:\n        load the module\n", "no btrfs: load the module"},
+		{"none", "=== RUN   TestX\n--- SKIP: TestX (0.00s)\n", "no reason given"},
+		{"a colon in the reason", "    x_test.go:7: opening /x: denied\n", "opening /x: denied"},
+	} {
+		t.Run(test.name, func(t *testing.T) { assert.Equal(t, test.want, reasonIn(test.output)) })
+	}
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reapLimit bounds the wait for the tests' last processes to end.
+const reapLimit = 5 * time.Second
+
+// traces are the kernel's objects that tests can leave behind.
+type traces map[string]bool
+
+// takeTraces lists loop devices with their files, mounts and device-mapper
+// devices.
+func takeTraces() (traces, error) {
+	found := traces{}
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		// A device that is being detached at this moment has no file any more.
+		if text, err := os.ReadFile(f); err == nil {
+			found["loop device "+strings.Split(f, "/")[3]+" on "+strings.TrimSpace(string(text))] = true
+		}
+	}
+	names, err := filepath.Glob("/sys/block/dm-*/dm/name")
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range names {
+		if text, err := os.ReadFile(f); err == nil {
+			found["device-mapper device "+strings.TrimSpace(string(text))] = true
+		}
+	}
+	mounts, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer mounts.Close()
+	lines := bufio.NewScanner(mounts)
+	for lines.Scan() {
+		// proc(5): the fifth field is the mount point; source and type follow " - ".
+		fields := strings.Fields(lines.Text())
+		_, source, _ := strings.Cut(lines.Text(), " - ")
+		found["mount "+fields[4]+" of "+source] = true
+	}
+	return found, lines.Err()
+}
+
+// leaks compares with what was there before. Only what names the tests'
+// directory or one of the marks counts: a machine has a life of its own.
+func leaks(before traces, dir string, marks ...string) []error {
+	after, err := takeTraces()
+	errs := []error{err}
+	for trace := range after {
+		ours := slices.ContainsFunc(append(marks, dir), func(mark string) bool { return strings.Contains(trace, mark) })
+		if !before[trace] && ours {
+			errs = append(errs, fmt.Errorf("left behind: %s", trace))
+		}
+	}
+	files, err := os.ReadDir(dir)
+	errs = append(errs, err)
+	for _, f := range files {
+		errs = append(errs, fmt.Errorf("left behind: %s", filepath.Join(dir, f.Name())))
+	}
+	return compact(append(errs, leftProcesses()...))
+}
+
+func compact(errs []error) []error {
+	var kept []error
+	for _, err := range errs {
+		if err != nil {
+			kept = append(kept, err)
+		}
+	}
+	return kept
+}
+
+// adoptOrphans makes this process the parent of every process that a test
+// leaves behind (PR_SET_CHILD_SUBREAPER, prctl(2)), so that they can be found
+// without guessing by name.
+func adoptOrphans() error {
+	return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+}
+
+// leftProcesses reaps what has ended and names what still runs. It is called
+// when no command of our own is running.
+func leftProcesses() []error {
+	deadline := time.Now().Add(reapLimit)
+	for {
+		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+		switch {
+		case errors.Is(err, unix.EINTR), pid > 0:
+			continue
+		case errors.Is(err, unix.ECHILD):
+			return nil
+		case err != nil:
+			return []error{fmt.Errorf("waiting for left processes: %w", err)}
+		}
+		if time.Now().After(deadline) {
+			return nameChildren()
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// nameChildren names our children, and ends them.
+func nameChildren() []error {
+	var errs []error
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		return []error{err}
+	}
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, pid := range strings.Fields(string(text)) {
+			command, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+			errs = append(errs, fmt.Errorf("left behind: process %s: %s", pid, strings.ReplaceAll(string(command), "\x00", " ")))
+			var n int
+			if _, err := fmt.Sscan(pid, &n); err == nil {
+				errs = append(errs, unix.Kill(n, unix.SIGKILL))
+			}
+		}
+	}
+	return compact(errs)
+}

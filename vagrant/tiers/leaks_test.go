@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestNothingLeftIsNoError(t *testing.T) {
+	before, err := takeTraces()
+	require.NoError(t, err)
+	assert.Empty(t, leaks(before, t.TempDir()))
+}
+
+func TestAFileIsALeak(t *testing.T) {
+	before, err := takeTraces()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "pool.img"), nil, 0o600))
+	found := leaks(before, dir)
+	require.Len(t, found, 1)
+	assert.Contains(t, found[0].Error(), "pool.img")
+}
+
+func TestAMountIsALeak(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	dir := t.TempDir()
+	mnt := filepath.Join(dir, "mnt")
+	require.NoError(t, os.Mkdir(mnt, 0o700))
+	before, err := takeTraces()
+	require.NoError(t, err)
+	require.NoError(t, unix.Mount("bstest", mnt, "tmpfs", 0, ""))
+	found := leaks(before, dir)
+	require.NoError(t, unix.Unmount(mnt, 0))
+	require.Len(t, found, 2, "the mount and its directory")
+	assert.Contains(t, found[0].Error(), "mount "+mnt)
+}
+
+func TestAProcessIsALeakAndIsEnded(t *testing.T) {
+	require.NoError(t, adoptOrphans())
+	t.Cleanup(func() { assert.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)) })
+	require.NoError(t, exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 &").Run())
+	found := nameChildren()
+	require.Len(t, found, 1)
+	assert.Contains(t, found[0].Error(), "sleep 1000")
+	assert.Empty(t, leftProcesses())
+}

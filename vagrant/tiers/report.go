@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// deviceMapper is the word in a skip's reason that sends a test to the uml tier.
+const deviceMapper = "device-mapper"
+
+// Names of the tiers.
+const (
+	hostTier = "host"
+	umlTier  = "uml"
+)
+
+// counts of tests.
+type counts struct{ passed, failed, skipped int }
+
+func (c *counts) add(o outcome) {
+	switch o {
+	case passed:
+		c.passed++
+	case failed:
+		c.failed++
+	case skipped:
+		c.skipped++
+	}
+}
+
+func (c counts) String() string {
+	return fmt.Sprintf("%d passed, %d failed, %d skipped", c.passed, c.failed, c.skipped)
+}
+
+// leaves drops packages and tests that only hold other tests, over all tiers,
+// so that nothing counts twice. A package's own failure stays: a binary that
+// dies in TestMain has no test to blame.
+func leaves(tiers []*tier) map[testKey]bool {
+	keep, parents := map[testKey]bool{}, map[testKey]bool{}
+	for _, t := range tiers {
+		for key, r := range t.results {
+			if key.test != "" || r.outcome == failed {
+				keep[key] = true
+			}
+			if key.test == "" {
+				continue
+			}
+			if r.outcome == failed {
+				parents[testKey{pkg: key.pkg}] = true
+			}
+			for up := path.Dir(key.test); up != "."; up = path.Dir(up) {
+				parents[testKey{key.pkg, up}] = true
+			}
+		}
+	}
+	for key := range parents {
+		if !failedAlone(tiers, key) {
+			delete(keep, key)
+		}
+	}
+	return keep
+}
+
+// failedAlone tells whether a test failed although nothing below it did, as
+// when the test itself asserts something after its subtests.
+func failedAlone(tiers []*tier, parent testKey) bool {
+	for _, t := range tiers {
+		if t.results[parent].outcome != failed {
+			continue
+		}
+		blamed := false
+		for key, r := range t.results {
+			below := key.pkg == parent.pkg && key != parent && (parent.test == "" || strings.HasPrefix(key.test, parent.test+"/"))
+			blamed = blamed || below && r.outcome == failed
+		}
+		if !blamed {
+			return true
+		}
+	}
+	return false
+}
+
+// join gives each test its outcome over all tiers.
+func join(tiers []*tier) map[testKey]result {
+	joined := map[testKey]result{}
+	for key := range leaves(tiers) {
+		for _, t := range tiers {
+			r, ran := t.results[key]
+			if !ran {
+				continue
+			}
+			if before, ok := joined[key]; !ok || rank(r.outcome) > rank(before.outcome) {
+				joined[key] = r
+			}
+		}
+	}
+	return joined
+}
+
+func rank(o outcome) int {
+	switch o {
+	case failed:
+		return 3
+	case passed:
+		return 2
+	}
+	return 1
+}
+
+// report prints what ran and returns an error when the run as a whole failed.
+// more are failures that no test reports: leaks, a machine that did not boot.
+func report(w io.Writer, tiers []*tier, more []error) error {
+	joined := join(tiers)
+	var sum counts
+	for _, r := range joined {
+		sum.add(r.outcome)
+	}
+	fmt.Fprintln(w, "\n== tiers")
+	for _, t := range tiers {
+		printTier(w, t)
+		if len(t.results) == 0 {
+			more = append(more, fmt.Errorf("tier %s: nothing ran", t.name))
+		}
+	}
+	skips := printSkips(w, joined)
+	if slices.ContainsFunc(tiers, func(t *tier) bool { return t.name == umlTier }) {
+		more = append(more, skips...)
+	}
+	for _, key := range sortedKeys(joined) {
+		if r := joined[key]; r.outcome == failed {
+			fmt.Fprintf(w, "\n== FAILED %s\n%s", key, indent(r.output))
+		}
+	}
+	for _, err := range more {
+		fmt.Fprintf(w, "\n== FAILED %s\n", err)
+	}
+	sum.failed += len(more)
+	fmt.Fprintf(w, "\n%s\n", sum)
+	switch {
+	case sum.failed > 0:
+		return fmt.Errorf("%d failed", sum.failed)
+	case sum.passed == 0:
+		return errors.New("no test ran")
+	}
+	return nil
+}
+
+// printTier prints a tier's packages with the counts of this tier alone.
+func printTier(w io.Writer, t *tier) {
+	perPackage := map[testKey]*counts{}
+	var sum counts
+	for key := range leaves([]*tier{t}) {
+		pkg := testKey{pkg: key.pkg}
+		if perPackage[pkg] == nil {
+			perPackage[pkg] = &counts{}
+		}
+		perPackage[pkg].add(t.results[key].outcome)
+		sum.add(t.results[key].outcome)
+	}
+	fmt.Fprintf(w, "\ntier %s: %s in %.0f s\n", t.name, sum, t.seconds)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "  passed\tfailed\tskipped\tseconds\t  package")
+	for _, key := range sortedKeys(perPackage) {
+		c := perPackage[key]
+		fmt.Fprintf(table, "  %d\t%d\t%d\t%.1f\t  %s\n", c.passed, c.failed, c.skipped, t.results[key].seconds, key.pkg)
+	}
+	_ = table.Flush() // to the terminal; a failure there has nobody to be told
+}
+
+// printSkips lists what no tier ran. Wanting device-mapper is no excuse where
+// the uml tier ran, and the errors say so.
+func printSkips(w io.Writer, joined map[testKey]result) []error {
+	var errs []error
+	heading := "\nskipped in every tier:\n"
+	for _, key := range sortedKeys(joined) {
+		r := joined[key]
+		if r.outcome != skipped {
+			continue
+		}
+		fmt.Fprintf(w, "%s  %s: %s\n", heading, key, r.reason)
+		heading = ""
+		if strings.Contains(r.reason, deviceMapper) {
+			errs = append(errs, fmt.Errorf("%s: no tier ran it, and the uml tier has device-mapper", key))
+		}
+	}
+	return errs
+}
+
+func (k testKey) String() string {
+	if k.test == "" {
+		return k.pkg
+	}
+	return k.pkg + " " + k.test
+}
+
+func indent(s string) string {
+	s = strings.TrimRight(s, "\n")
+	if s == "" {
+		return ""
+	}
+	return "   " + strings.ReplaceAll(s, "\n", "\n   ") + "\n"
+}

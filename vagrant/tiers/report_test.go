@@ -1,0 +1,94 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// of makes a tier from "package test" to outcome.
+func of(name string, results map[string]result) *tier {
+	t := newTier(name)
+	for key, r := range results {
+		pkg, test, _ := strings.Cut(key, " ")
+		t.results[testKey{pkg, test}] = r
+	}
+	return t
+}
+
+var (
+	yes  = result{outcome: passed}
+	no   = result{outcome: failed, output: "broken\n"}
+	noDM = result{outcome: skipped, reason: "no device-mapper in this kernel"}
+)
+
+func reported(tiers []*tier, more ...error) (string, error) {
+	var w strings.Builder
+	err := report(&w, tiers, more)
+	return w.String(), err
+}
+
+func TestASkipThatPassedElsewhereHasPassed(t *testing.T) {
+	text, err := reported([]*tier{
+		of(hostTier, map[string]result{"p": yes, "p TestA": yes, "p TestB": noDM}),
+		of(umlTier, map[string]result{"p": yes, "p TestB": yes, "p TestB/one": yes, "p TestB/two": yes}),
+	})
+	require.NoError(t, err)
+	assert.True(t, strings.HasSuffix(text, "\n3 passed, 0 failed, 0 skipped\n"), text)
+	assert.NotContains(t, text, "skipped in every tier")
+}
+
+func TestASkipEverywhereIsListedWithItsReason(t *testing.T) {
+	text, err := reported([]*tier{
+		of(hostTier, map[string]result{"p TestA": yes, "p TestB": {outcome: skipped, reason: "no ZFS"}}),
+	})
+	require.NoError(t, err)
+	assert.Contains(t, text, "skipped in every tier:\n  p TestB: no ZFS\n")
+	assert.Contains(t, text, "1 passed, 0 failed, 1 skipped")
+}
+
+func TestWantingDeviceMapperInUMLIsAFailure(t *testing.T) {
+	tiers := []*tier{
+		of(hostTier, map[string]result{"p TestA": yes, "p TestB": noDM}),
+		of(umlTier, map[string]result{"p TestB": noDM}),
+	}
+	_, err := reported(tiers)
+	require.Error(t, err)
+	_, err = reported(tiers[:1])
+	require.NoError(t, err, "the host alone cannot do better")
+}
+
+func TestFailures(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		tiers []*tier
+		more  []error
+		want  string
+	}{
+		{"a test", []*tier{of(hostTier, map[string]result{"p": no, "p TestA": no, "p TestB": yes})}, nil, "1 passed, 1 failed"},
+		{"in one tier of two", []*tier{of(hostTier, map[string]result{"p TestA": yes}), of(umlTier, map[string]result{"p TestA": no})}, nil, "0 passed, 1 failed"},
+		{"a subtest", []*tier{of(hostTier, map[string]result{"p": no, "p TestA": no, "p TestA/x": no, "p TestA/y": yes})}, nil, "1 passed, 1 failed"},
+		{"a parent by itself", []*tier{of(hostTier, map[string]result{"p": no, "p TestA": no, "p TestA/x": yes})}, nil, "1 passed, 1 failed"},
+		{"a package by itself", []*tier{of(hostTier, map[string]result{"p": no, "p TestA": yes})}, nil, "1 passed, 1 failed"},
+		{"an empty tier", []*tier{of(hostTier, map[string]result{"p TestA": yes}), of(umlTier, nil)}, nil, "1 passed, 1 failed"},
+		{"a leak", []*tier{of(hostTier, map[string]result{"p TestA": yes})}, []error{errors.New("left behind: loop0")}, "1 passed, 1 failed"},
+		{"nothing", []*tier{of(hostTier, map[string]result{"p TestA": {outcome: skipped, reason: "no root"}})}, nil, "0 passed, 0 failed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text, err := reported(test.tiers, test.more...)
+			require.Error(t, err)
+			assert.Contains(t, text, "\n"+test.want)
+		})
+	}
+}
+
+func TestUMLSelection(t *testing.T) {
+	host := of(hostTier, map[string]result{
+		"a TestX": noDM, "a TestY": yes, "a TestZ/one_(two)": noDM,
+		"b TestX": {outcome: skipped, reason: "no ZFS"},
+	})
+	assert.Equal(t, map[string]string{"a": `^TestX$|^TestZ$/^one_\(two\)$`}, umlSelection(host))
+}

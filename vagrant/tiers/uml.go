@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// umlSelection picks the tests that the host skipped for want of
+// device-mapper: for each package the expression for -test.run.
+func umlSelection(host *tier) map[string]string {
+	names := map[string][]string{}
+	for _, key := range sortedKeys(host.results) {
+		r := host.results[key]
+		if key.test != "" && r.outcome == skipped && strings.Contains(r.reason, deviceMapper) {
+			names[key.pkg] = append(names[key.pkg], runExpression(key.test))
+		}
+	}
+	selection := map[string]string{}
+	for pkg, tests := range names {
+		selection[pkg] = strings.Join(tests, "|")
+	}
+	return selection
+}
+
+// runExpression matches one test for -test.run, whose expression is split at
+// slashes first.
+func runExpression(test string) string {
+	parts := strings.Split(test, "/")
+	for i, p := range parts {
+		parts[i] = "^" + regexp.QuoteMeta(p) + "$"
+	}
+	return strings.Join(parts, "/")
+}
+
+// runUML runs each package's tests in a machine of its own, a few machines at
+// a time, and gathers the results in one tier.
+func runUML(ctx context.Context, o options, selection map[string]string) (*tier, error) {
+	t := newTier(umlTier)
+	work, err := os.MkdirTemp("", "bstest-bin-")
+	if err != nil {
+		return t, err
+	}
+	defer os.RemoveAll(work)
+	packages := make([]string, 0, len(selection))
+	for pkg := range selection {
+		packages = append(packages, pkg)
+	}
+	slices.Sort(packages)
+
+	began := time.Now()
+	gather := &gatherer{tier: t, tell: progress(os.Stdout, t.name)}
+	slots := make(chan struct{}, o.machines)
+	var wg sync.WaitGroup
+	for _, pkg := range packages {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			gather.add(runPackage(ctx, o, umlRun{pkg: pkg, run: selection[pkg], work: work}))
+		})
+	}
+	wg.Wait()
+	t.seconds = time.Since(began).Seconds()
+	return t, errors.Join(gather.errs...)
+}
+
+// gatherer joins the results of machines that run side by side.
+type gatherer struct {
+	mu   sync.Mutex
+	tier *tier
+	tell func(testKey, result)
+	errs []error
+}
+
+func (g *gatherer) add(t *tier, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, key := range sortedKeys(t.results) {
+		g.tier.results[key] = t.results[key]
+		g.tell(key, t.results[key])
+	}
+	if err != nil {
+		g.errs = append(g.errs, err)
+	}
+}
+
+// umlRun is one package's tests in one machine.
+type umlRun struct {
+	pkg  string
+	run  string // -test.run's expression; empty for all
+	work string // for the test binary
+}
+
+// runPackage builds the static test binary and boots a machine for it, in the
+// package's directory so that testdata is found.
+func runPackage(ctx context.Context, o options, u umlRun) (*tier, error) {
+	t := newTier(umlTier)
+	dir, err := goOutput(ctx, "list", "-f", "{{.Dir}}", u.pkg)
+	if err != nil {
+		return t, err
+	}
+	binary := filepath.Join(u.work, strings.ReplaceAll(u.pkg, "/", "_")+".test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, u.pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.results[testKey{pkg: u.pkg}] = result{outcome: failed, output: string(out)}
+		return t, nil
+	}
+	if _, err := os.Stat(binary); errors.Is(err, os.ErrNotExist) {
+		return t, fmt.Errorf("%s has no tests", u.pkg)
+	}
+	args := []string{"tool", "test2json", "-t", "-p", u.pkg, o.uml, "--mem", o.memory, "--timeout", (o.timeout + time.Minute).String()}
+	args = append(args, o.machineFlags...)
+	args = append(args, "--", binary, "-test.v=test2json", "-test.timeout="+o.timeout.String())
+	if u.run != "" {
+		args = append(args, "-test.run="+u.run)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, o.testFlags...)...)
+	cmd.Dir = dir
+	c := newCollector(t, nil)
+	err = collect(ctx, cmd, c, u.pkg)
+	if err == nil && len(leaves([]*tier{t})) == 0 {
+		err = fmt.Errorf("%s: no test ran in User Mode Linux", u.pkg)
+	}
+	return t, err
+}
+
+// goOutput runs the go command for one line of output.
+func goOutput(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", args...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return "", fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, exit.Stderr)
+		}
+		return "", err
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// listPackages expands patterns such as ./... to import paths.
+func listPackages(ctx context.Context, patterns []string) ([]string, error) {
+	out, err := goOutput(ctx, append([]string{"list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}"}, patterns...)...)
+	if err != nil {
+		return nil, err
+	}
+	if out == "" {
+		return nil, fmt.Errorf("no tests in %s", path.Join(patterns...))
+	}
+	return strings.Fields(out), nil
+}
