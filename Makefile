@@ -1,0 +1,95 @@
+# make help lists the targets. Everything runs without a terminal and without questions.
+# What needs root: deps, test, test-host, test-uml, realimage, demo.
+
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+
+export CGO_ENABLED ?= 0
+# A clone that belongs to another user than root would stop the build otherwise; the version comes from VERSION.
+export GOFLAGS ?= -buildvcs=false
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO      ?= go
+TOOL     = $(GO) tool -modfile=tools/go.mod
+
+# What `make test`, `make test-host` and `make test-uml` run; PKG=./dm/... narrows them.
+PKG ?= ./...
+# Packages whose tests run once more under the race detector (with -short).
+RACE ?= ./...
+# Arguments of test-uml's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate
+ARGS ?=
+# btrfs (by default, or what the machine has) or devicemapper (in User Mode Linux): see scripts/demo.sh.
+DRIVER ?=
+export DRIVER
+
+.PHONY: help
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+.PHONY: build
+build: ## the static binary bin/blockstore
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/blockstore ./cmd/blockstore
+
+.PHONY: deps
+deps: ## install the Debian packages that tests and demo need, where missing
+	scripts/deps
+
+.PHONY: tools
+tools:
+	@mkdir -p bin
+	$(GO) build -o bin/tiers ./vagrant/tiers
+	$(GO) build -o bin/uml ./vagrant/uml
+
+.PHONY: realimage
+realimage: deps ## make the real three-layer image, once, in the cache; print its directory
+	@vagrant/realimage/make
+
+.PHONY: test
+test: deps build check realimage tools ## everything, on every kernel, with a report and a leak check
+	bin/tiers test $(PKG)
+
+.PHONY: test-host
+test-host: tools ## the tests on this machine's own kernel
+	bin/tiers host $(PKG)
+
+.PHONY: test-uml
+test-uml: tools ## in User Mode Linux: the tests that the host skips for want of device-mapper; all of PKG's with ARGS
+ifneq ($(ARGS),)
+	bin/tiers gotest $(PKG) -- $(ARGS)
+else
+	bin/tiers uml $(PKG)
+endif
+
+.PHONY: check
+check: fmt vet staticcheck generated race ## format, vet, staticcheck, generated files, race detector
+
+.PHONY: fmt
+fmt: ## files that gofumpt would change fail
+	@files=$$($(TOOL) gofumpt -l .); [ -z "$$files" ] || { echo "run: $(TOOL) gofumpt -w" $$files; exit 1; }
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: staticcheck
+staticcheck:
+	$(TOOL) staticcheck ./...
+
+# Compared with itself, not with the last commit: work in progress is no failure.
+.PHONY: generated
+generated: ## generated files and go.mod are as the generators leave them
+	@before=$$(git diff | sha256sum); $(GO) generate ./...; \
+	[ "$$before" = "$$(git diff | sha256sum)" ] || { echo "go generate changed files: commit them"; exit 1; }
+	@$(GO) mod tidy -diff || { echo "run: go mod tidy"; exit 1; }
+
+.PHONY: race
+race: ## tests under the race detector
+	CGO_ENABLED=1 $(GO) test -race -short $(RACE)
+
+.PHONY: demo
+demo: deps build realimage ## load a real image, change a container, show, commit, save; DRIVER=devicemapper in User Mode Linux
+	scripts/demo.sh
+
+.PHONY: clean
+clean: ## remove what was built; the cache with the real image stays
+	rm -rf bin out
