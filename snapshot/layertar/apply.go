@@ -2,7 +2,7 @@ package layertar
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -68,12 +68,19 @@ type Applied struct {
 // Rules: the OCI image specification's layer.md; see the package's documentation
 // for what is refused.
 func Apply(ctx context.Context, root string, r io.Reader, opts ApplyOptions) (Applied, error) {
-	return Applied{}, errors.ErrUnsupported
-}
-
-// Assemble writes the layer tar, byte for byte as [Apply] read it, from its split
-// data and root, the tree right after that layer was applied. A file that is missing or has other
-// content than the layer had gives [ErrChanged].
-func Assemble(ctx context.Context, root string, split io.Reader, w io.Writer) error {
-	return errors.ErrUnsupported
+	a, err := newApplier(ctx, root, opts)
+	if err != nil {
+		return Applied{}, err
+	}
+	p := newPump(ctx, r)
+	defer p.close()
+	applied, err := a.run(p)
+	if cerr := a.close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return Applied{}, fmt.Errorf("applying layer: %w", err)
+	}
+	applied.DiffID, applied.TarBytes = p.digest(), p.read
+	return applied, nil
 }

@@ -54,3 +54,17 @@ func (e *EntryError) Error() string {
 
 // Unwrap returns the cause.
 func (e *EntryError) Unwrap() error { return e.Err }
+
+// reasonError is an error whose text has a reason before it; [applier] turns it
+// into an [EntryError].
+type reasonError struct {
+	reason string
+	err    error
+}
+
+func (e *reasonError) Error() string { return e.reason + ": " + e.err.Error() }
+func (e *reasonError) Unwrap() error { return e.err }
+
+func reason(err error, why string) error { return &reasonError{reason: why, err: err} }
+
+func quote(s string) string { return fmt.Sprintf("%.200q", s) }
