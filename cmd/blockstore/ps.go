@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sort"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"blockstore.dev/blockstore/snapshot"
+)
+
+// containerOut is a container as ps and inspect print it with --json.
+type containerOut struct {
+	snapshot.Info
+	// ImageRefs are the names of its image.
+	ImageRefs []string `json:"imageRefs"`
+}
+
+func (a *app) psCommand() *cobra.Command {
+	var size, quiet bool
+	cmd := a.command(spec{
+		use:   "ps [--size] [--quiet]",
+		short: "list containers",
+		long: `Lists containers, the newest first. LIMIT bounds a container's tree; --size adds
+what each holds beyond its image ("~" where the kernel cannot count exactly).`,
+		example: "blockstore ps\nblockstore ps -s\nblockstore ps -q | xargs blockstore rm",
+		run: func(ctx context.Context, _ []string) error {
+			return a.withStore(ctx, func(s *snapshot.Store) error { return a.ps(ctx, s, size, quiet) })
+		},
+	})
+	cmd.Flags().BoolVarP(&size, "size", "s", false, "count what each container occupies")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print names only")
+	return cmd
+}
+
+func (a *app) ps(ctx context.Context, s *snapshot.Store, size, quiet bool) error {
+	list, err := containers(ctx, s)
+	if err != nil {
+		return err
+	}
+	images, err := imagesByID(ctx, s)
+	if err != nil {
+		return err
+	}
+	out := []containerOut{}
+	for _, in := range list {
+		if size && in.Kind == snapshot.KindContainer {
+			if in.Usage, err = s.Usage(ctx, in.Name); err != nil {
+				return err
+			}
+		}
+		out = append(out, containerOut{in, orEmpty(images[in.Image].Refs)})
+	}
+	return a.emit(out, func(w io.Writer) { writeContainers(w, out, size, quiet) })
+}
+
+func writeContainers(w io.Writer, list []containerOut, size, quiet bool) {
+	if quiet {
+		for _, c := range list {
+			fmt.Fprintln(w, c.Name)
+		}
+		return
+	}
+	header := []string{"NAME", "IMAGE", "CREATED", "LIMIT", "MOUNTED"}
+	if size {
+		header = append(header, "SIZE")
+	}
+	var rows [][]string
+	for _, c := range list {
+		row := []string{c.Name, titleOf(c.ImageRefs, c.Image), ago(c.Created), limit(c.Volume.Size), orDash(c.Mounted)}
+		if size {
+			row = append(row, counted(c.Usage.Added, c.Usage.Exact))
+		}
+		rows = append(rows, row)
+	}
+	table(w, header, rows)
+}
+
+func titleOf(refs []string, id digest.Digest) string {
+	if len(refs) > 0 {
+		return refs[0]
+	}
+	return orDash(short(string(id)))
+}
+
+// containers are all containers and views, the newest first.
+func containers(ctx context.Context, s *snapshot.Store) ([]snapshot.Info, error) {
+	list, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []snapshot.Info
+	for _, in := range list {
+		if in.Kind != snapshot.KindLayer {
+			out = append(out, in)
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].Created.After(out[j].Created) })
+	return out, nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"blockstore.dev/blockstore/snapshot"
+)
+
+// removed is what rm prints with --json.
+type removed struct {
+	Removed []string `json:"removed"`
+}
+
+func (a *app) rmCommand() *cobra.Command {
+	var force bool
+	cmd := a.command(spec{
+		use:   "rm [-f] NAME...",
+		short: "remove containers",
+		long: `Removes containers and prints the names of those that went. One that is mounted is
+refused, unless -f unmounts it first; one that a process works in stays. Each NAME
+is tried, also after one has failed.`,
+		example: "blockstore rm web db\nblockstore rm -f web",
+		min:     1, max: -1,
+		run: func(ctx context.Context, names []string) error {
+			return a.withStore(ctx, func(s *snapshot.Store) error { return a.rm(ctx, s, names, force) })
+		},
+	})
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "unmount a mounted container first; a missing one is no error")
+	return cmd
+}
+
+func (a *app) rm(ctx context.Context, s *snapshot.Store, names []string, force bool) error {
+	out := removed{[]string{}}
+	var errs []error
+	for _, name := range names {
+		err := a.rmOne(ctx, s, name, force)
+		switch {
+		case err == nil:
+			out.Removed = append(out.Removed, name)
+		case force && errors.Is(err, snapshot.ErrNotFound):
+		default:
+			errs = append(errs, err)
+		}
+	}
+	err := a.emit(out, func(w io.Writer) {
+		for _, name := range out.Removed {
+			fmt.Fprintln(w, name)
+		}
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+func (a *app) rmOne(ctx context.Context, s *snapshot.Store, name string, force bool) error {
+	in, err := findContainer(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	if in.Mounted != "" {
+		if !force {
+			return mendf(fmt.Errorf("container %q is mounted at %s: %w", name, in.Mounted, snapshot.ErrBusy),
+				"blockstore umount %s, or rm -f", name)
+		}
+		if err := s.Unmount(ctx, name); err != nil {
+			return hintBusy(err, name)
+		}
+	}
+	return hintBusy(s.Remove(ctx, name), name)
+}
+
+// hintBusy helps with what a process holds.
+func hintBusy(err error, name string) error {
+	if errors.Is(err, snapshot.ErrBusy) {
+		return mendf(err, "end the processes that work in container %s (fuser -vm, lsof), then try again", name)
+	}
+	return err
+}
