@@ -1,0 +1,277 @@
+package thinpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/ioctl"
+)
+
+const (
+	// removeWait is for those who look at every new device for a moment (udev, blkid). A mount does not go in that time.
+	removeWait = 200 * time.Millisecond
+	// adoptTries bounds the races with a deferred removal that happens while the device is looked at.
+	adoptTries = 4
+	// probeLength is the length of a device that is activated only to be discarded or measured, 1 PiB: the pool does
+	// not know how large its devices were made, and a table's length costs nothing.
+	probeLength dm.Sectors = 1 << 41
+)
+
+// ActivateOptions say how a thin device becomes a block device.
+type ActivateOptions struct {
+	// Size in bytes, a multiple of 512. The pool does not remember it: keep it.
+	Size uint64
+	// ReadOnly makes a device that refuses writes, whoever opens it.
+	ReadOnly bool
+}
+
+// Device is an active thin device.
+type Device struct {
+	ID     dm.DeviceID
+	Number dm.Number
+	// Path is the device's node.
+	Path string
+}
+
+// ActiveDevice is what the kernel says of an active thin device.
+type ActiveDevice struct {
+	Device
+	// OpenCount is the number of its users: mounts, open files, devices above.
+	OpenCount int
+	ReadOnly  bool
+	// Leaving says that it goes at its last close.
+	Leaving bool
+	info    dm.Info
+}
+
+// Activate makes a block device of a thin device: three ioctls, no disk access. One that is active already is used, if
+// need be made larger; one that is active read-only and wanted for writing, or the other way round, is made anew unless
+// somebody uses it: ErrBusy. ErrNotFound when the pool has no such device.
+func (p *Pool) Activate(ctx context.Context, id dm.DeviceID, o ActivateOptions) (Device, error) {
+	if o.Size == 0 || o.Size%dm.SectorSize != 0 {
+		return Device{}, fmt.Errorf("activating thin device %d: size of %d bytes: %w", id, o.Size, ErrInvalid)
+	}
+	d, err := p.activate(ctx, id, o)
+	if err != nil {
+		return Device{}, fmt.Errorf("activating thin device %d: %w", id, err)
+	}
+	return d, nil
+}
+
+func (p *Pool) activate(ctx context.Context, id dm.DeviceID, o ActivateOptions) (Device, error) {
+	table := dm.NewTable(dm.SectorsOf(o.Size), dm.Thin{Pool: p.number, ID: id})
+	for try := 0; ; try++ {
+		info, err := p.dm.CreateLoaded(ctx, p.config.ThinName(id), p.config.ThinUUID(id), table, dm.LoadOptions{ReadOnly: o.ReadOnly})
+		if errors.Is(err, dm.ErrExists) {
+			info, err = p.reuse(ctx, id, o)
+			if errors.Is(err, errGone) && try < adoptTries {
+				continue
+			}
+		}
+		if err != nil {
+			return Device{}, p.explainLoad(err)
+		}
+		return newDevice(id, info.Dev), nil
+	}
+}
+
+func newDevice(id dm.DeviceID, number dm.Number) Device {
+	return Device{ID: id, Number: number, Path: dm.Path(number)}
+}
+
+// explainLoad turns the kernel's answer to a thin device's table: it looks the device up in the metadata.
+func (p *Pool) explainLoad(err error) error {
+	if errors.Is(err, unix.ENODATA) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
+// errGone says that the device went away while it was looked at: try again from the start.
+var errGone = errors.New("device went away")
+
+// reuse takes an active device over if it is what was asked for, or makes it so.
+func (p *Pool) reuse(ctx context.Context, id dm.DeviceID, o ActivateOptions) (dm.Info, error) {
+	ref := dm.UUID(p.config.ThinUUID(id))
+	info, err := p.dm.Info(ctx, ref)
+	if errors.Is(err, dm.ErrNotFound) {
+		return info, p.goneOrForeign(ctx, id)
+	}
+	if err != nil {
+		return info, err
+	}
+	if !info.HasActive || info.ReadOnly != o.ReadOnly {
+		// Nobody can use one without a table; one of the other kind must be made anew.
+		if _, err := p.dm.Remove(ctx, ref, dm.RemoveOptions{Wait: removeWait}); err != nil && !errors.Is(err, dm.ErrNotFound) {
+			return info, fmt.Errorf("%w as a device of the other kind (read-only or writable): %w", ErrBusy, err)
+		}
+		return info, errGone
+	}
+	if info.DeferredRemove {
+		if err := p.dm.CancelRemove(ctx, ref); err != nil {
+			return info, errGone
+		}
+	}
+	_, lines, err := p.dm.Table(ctx, ref, dm.TableOptions{})
+	if errors.Is(err, dm.ErrNotFound) {
+		return info, errGone
+	}
+	if err != nil || len(lines) != 1 {
+		return info, errors.Join(err, fmt.Errorf("%w: its table has %d lines", ErrForeign, len(lines)))
+	}
+	if lines[0].Length < dm.SectorsOf(o.Size) {
+		table := dm.NewTable(dm.SectorsOf(o.Size), dm.Thin{Pool: p.number, ID: id})
+		if _, err := p.dm.Load(ctx, ref, table, dm.LoadOptions{ReadOnly: o.ReadOnly}); err != nil {
+			return info, err
+		}
+		return p.dm.Resume(ctx, ref)
+	}
+	if info.Suspended {
+		return p.dm.Resume(ctx, ref)
+	}
+	return info, nil
+}
+
+// goneOrForeign tells why a name is taken that our uuid is not.
+func (p *Pool) goneOrForeign(ctx context.Context, id dm.DeviceID) error {
+	info, err := p.dm.Info(ctx, dm.Name(p.config.ThinName(id)))
+	if errors.Is(err, dm.ErrNotFound) {
+		return errGone
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("a device named %s with uuid %q: %w", info.Name, info.UUID, ErrForeign)
+}
+
+// Deactivate takes a thin device's block device away; an inactive one is no error. One that is in use goes when its
+// last user closes it; that is ErrBusy, and the error names the users.
+func (p *Pool) Deactivate(ctx context.Context, id dm.DeviceID) error {
+	ref := dm.UUID(p.config.ThinUUID(id))
+	_, busy := p.dm.Remove(ctx, ref, dm.RemoveOptions{Wait: removeWait})
+	if busy == nil || errors.Is(busy, dm.ErrNotFound) {
+		return nil
+	}
+	if !errors.Is(busy, dm.ErrBusy) {
+		return fmt.Errorf("deactivating thin device %d: %w", id, busy)
+	}
+	deferred, err := p.dm.Remove(ctx, ref, dm.RemoveOptions{Deferred: true})
+	switch {
+	case errors.Is(err, dm.ErrNotFound), err == nil && !deferred:
+		return nil // its user left just now
+	case err != nil:
+		return fmt.Errorf("deactivating thin device %d: %w", id, err)
+	}
+	return fmt.Errorf("deactivating thin device %d: %w; it goes at its last close: %w", id, ErrBusy, busy)
+}
+
+// busyError says who uses an active device.
+func (p *Pool) busyError(ctx context.Context, id dm.DeviceID) error {
+	err := fmt.Errorf("thin device %d: %w", id, ErrBusy)
+	holders, herr := p.dm.Holders(ctx, dm.UUID(p.config.ThinUUID(id)))
+	if herr != nil {
+		return err
+	}
+	for _, h := range holders {
+		err = fmt.Errorf("%w, by %s", err, h)
+	}
+	return err
+}
+
+// Active lists the pool's active thin devices, in no order. Two ioctls for each.
+func (p *Pool) Active(ctx context.Context) ([]ActiveDevice, error) {
+	all, err := p.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	active := all[:0]
+	for _, d := range all {
+		if d.info.HasActive {
+			active = append(active, d)
+		}
+	}
+	return active, nil
+}
+
+// list is Active with the devices that have no table.
+func (p *Pool) list(ctx context.Context) ([]ActiveDevice, error) {
+	devices, err := p.dm.List(ctx, dm.Prefix{UUID: p.config.UUIDPrefix()})
+	if err != nil {
+		return nil, fmt.Errorf("listing devices of pool %s: %w", p.config.Name, err)
+	}
+	var active []ActiveDevice
+	for _, d := range devices {
+		id, ok := p.config.thinID(d.UUID)
+		if !ok {
+			continue
+		}
+		info, err := p.dm.Info(ctx, dm.UUID(d.UUID))
+		if errors.Is(err, dm.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("listing devices of pool %s: %w", p.config.Name, err)
+		}
+		active = append(active, ActiveDevice{
+			Device: newDevice(id, info.Dev), OpenCount: info.OpenCount, ReadOnly: info.ReadOnly,
+			Leaving: info.DeferredRemove, info: info,
+		})
+	}
+	return active, nil
+}
+
+// Mapped gives the bytes that a thin device maps, shared ones included. An inactive device is activated for it.
+func (p *Pool) Mapped(ctx context.Context, id dm.DeviceID) (uint64, error) {
+	st, err := p.dm.ThinStatus(ctx, dm.UUID(p.config.ThinUUID(id)), dm.StatusOptions{NoFlush: true})
+	if errors.Is(err, dm.ErrNotFound) {
+		err = p.borrow(ctx, id, true, func(Device) error {
+			st, err = p.dm.ThinStatus(ctx, dm.UUID(p.config.ThinUUID(id)), dm.StatusOptions{NoFlush: true})
+			return err
+		})
+	}
+	if err == nil && st.State != dm.ThinOK {
+		err = fmt.Errorf("%w: thin device reads %s", ErrFailed, st.State)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("measuring thin device %d: %w", id, err)
+	}
+	return st.Mapped.Bytes(), nil
+}
+
+// Discard unmaps all of an inactive thin device, so that the blocks that only it has go back to what lies below the
+// pool (the file system under a loopback pool, an SSD's free blocks). What it shares with others stays theirs. It
+// takes time in proportion to what is mapped; use it before Delete. A device that does not exist is no error.
+func (p *Pool) Discard(ctx context.Context, id dm.DeviceID) error {
+	err := p.borrow(ctx, id, false, func(d Device) error {
+		st, err := p.dm.ThinStatus(ctx, dm.Dev(d.Number), dm.StatusOptions{NoFlush: true})
+		if err != nil || st.Highest == nil {
+			return err
+		}
+		blocks := (*st.Highest + p.config.BlockSize) / p.config.BlockSize
+		f, err := os.OpenFile(d.Path, os.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("opening thin device: %w", err)
+		}
+		defer f.Close()
+		return ioctl.BlockDiscard(f, 0, (blocks * p.config.BlockSize).Bytes())
+	})
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("discarding thin device %d: %w", id, err)
+	}
+	return nil
+}
+
+// borrow activates an inactive device for the length of use.
+func (p *Pool) borrow(ctx context.Context, id dm.DeviceID, readOnly bool, use func(Device) error) error {
+	d, err := p.Activate(ctx, id, ActivateOptions{Size: probeLength.Bytes(), ReadOnly: readOnly})
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(d), p.Deactivate(context.WithoutCancel(ctx), id))
+}

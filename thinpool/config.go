@@ -1,0 +1,112 @@
+package thinpool
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"blockstore.dev/blockstore/dm"
+)
+
+const (
+	// DefaultBlockSize is 64 KiB: the least copy-on-write and the least waste for many small changes.
+	DefaultBlockSize dm.Sectors = 128
+	minBlockSize                = dm.MinPoolBlock
+	maxBlockSize                = dm.MaxPoolBlock
+	blockSizeStep               = dm.MinPoolBlock
+
+	// MaxMetadataSize is what the kernel uses of a metadata device: 255 bitmap blocks' worth.
+	MaxMetadataSize        = uint64(dm.MaxPoolMetadata) * dm.SectorSize
+	minMetadataSize uint64 = 2 << 20
+	// defaultMetadataSize is generous, since a full metadata device is the expensive failure.
+	defaultMetadataSize uint64 = 64 << 20
+
+	uuidPrefix = "BLOCKSTORE-"
+	maxName    = 100 // of dm's 127 bytes; the rest is for the devices' suffixes
+)
+
+// Config is what a pool is known again by. Keep what Create returned and hand it to Open; it is plain data and can be
+// kept as JSON.
+type Config struct {
+	// Identity is also in the pool's metadata.
+	Identity uuid.UUID `json:"identity"`
+	// Name begins the names of the pool's devices.
+	Name string `json:"name"`
+	// Loopback says that Data and Metadata are files; else they are block devices.
+	Loopback bool   `json:"loopback"`
+	Data     string `json:"data"`
+	Metadata string `json:"metadata"`
+	// BlockSize is fixed for the pool's life.
+	BlockSize dm.Sectors `json:"block_size"`
+	// LowWater is the number of free data blocks below which the kernel sends an event.
+	LowWater dm.Blocks `json:"low_water"`
+	// QueueIfFull lets writes to a full pool wait for space (by default for 60 s, see the module parameter
+	// no_space_timeout) instead of failing at once with ENOSPC.
+	QueueIfFull bool `json:"queue_if_full,omitempty"`
+}
+
+// CreateOptions says what Create makes.
+type CreateOptions struct {
+	// Config's Identity is made up when it is zero, BlockSize 0 is DefaultBlockSize, LowWater 0 a twentieth of the data.
+	Config
+	// DataSize and MetadataSize, in bytes, are the sizes of the files of a loopback pool; devices are used whole.
+	// MetadataSize 0 is a thousandth of the data, at least 64 MiB.
+	DataSize, MetadataSize uint64
+	// Force takes devices that hold data of others, but none that are in use.
+	Force bool
+}
+
+// MetadataSizeFor is the default metadata size, in bytes, for data of a size: a thousandth, within 64 MiB and the
+// kernel's limit. With 64-KiB blocks it holds the mappings of the whole data about twice.
+func MetadataSizeFor(dataSize uint64) uint64 {
+	size := max(defaultMetadataSize, dataSize/1000)
+	return min((size+1<<20-1)&^(1<<20-1), MaxMetadataSize)
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Name == "" || len(c.Name) > maxName || strings.ContainsAny(c.Name, "/\x00 "):
+		return fmt.Errorf("pool name %q: %w", c.Name, ErrInvalid)
+	case c.Data == "" || c.Metadata == "" || c.Data == c.Metadata:
+		return fmt.Errorf("pool %s needs two different paths for data and metadata: %w", c.Name, ErrInvalid)
+	case c.BlockSize < minBlockSize || c.BlockSize > maxBlockSize || c.BlockSize%blockSizeStep != 0:
+		return fmt.Errorf("block size of %d sectors is no multiple of %d up to %d: %w", c.BlockSize, blockSizeStep, maxBlockSize, ErrInvalid)
+	case c.Identity == uuid.Nil:
+		return fmt.Errorf("pool %s has no identity: %w", c.Name, ErrInvalid)
+	}
+	return nil
+}
+
+// UUIDPrefix begins the uuids of all devices of the pool and of no others.
+func (c Config) UUIDPrefix() string {
+	return uuidPrefix + strings.ReplaceAll(c.Identity.String(), "-", "") + "-"
+}
+
+// PoolName is the device-mapper name of the pool device.
+func (c Config) PoolName() string { return c.Name + "-pool" }
+
+// PoolUUID is the device-mapper uuid of the pool device.
+func (c Config) PoolUUID() string { return c.UUIDPrefix() + "pool" }
+
+// ThinName is the device-mapper name of an active thin device.
+func (c Config) ThinName(id dm.DeviceID) string { return fmt.Sprintf("%s-%d", c.Name, id) }
+
+// ThinUUID is the device-mapper uuid of an active thin device.
+func (c Config) ThinUUID(id dm.DeviceID) string { return fmt.Sprintf("%s%08d", c.UUIDPrefix(), id) }
+
+// thinID is the inverse of ThinUUID.
+func (c Config) thinID(dmUUID string) (dm.DeviceID, bool) {
+	digits, ok := strings.CutPrefix(dmUUID, c.UUIDPrefix())
+	if !ok || len(digits) != 8 {
+		return 0, false
+	}
+	var id dm.DeviceID
+	for _, d := range digits {
+		if d < '0' || d > '9' {
+			return 0, false
+		}
+		id = id*10 + dm.DeviceID(d-'0')
+	}
+	return id, id <= dm.MaxDeviceID
+}

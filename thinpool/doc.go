@@ -1,0 +1,28 @@
+// Package thinpool makes and keeps device-mapper thin pools: on loopback files or on raw devices, with thin devices
+// and snapshots in them. It stands alone and knows nothing of what the devices are for.
+//
+// Words, as in Linux's Documentation/admin-guide/device-mapper/thin-provisioning.rst: a pool has a data device, cut
+// into blocks, and a metadata device that maps the blocks of thin devices to them. A thin device has a number
+// (DeviceID) in the pool; it is active while the kernel has a block device for it. A snapshot is a thin device that
+// began with another's mappings, its origin. The transaction id is a number in the pool's metadata that belongs to
+// the pool's user.
+//
+// Invariants:
+//
+//   - A pool has an identity, a UUID in the metadata superblock's uuid field, which the kernel leaves alone. Names and
+//     uuids of all its devices carry it, and devices without it are never touched.
+//   - A pool that ought to exist is never formatted: the kernel formats when the first metadata block is zero, so
+//     Open reads it first and refuses unless magic, checksum and identity fit.
+//   - A message that the kernel answered with success is believed only after the pool's state was read: the kernel
+//     drops the result of the commit behind a message. What cannot be believed is ErrUnknownOutcome.
+//   - Zeroing of new blocks is on: nobody reads what a deleted device left.
+//   - Snapshots are taken of inactive or suspended origins only.
+//   - The number of snapshots in a pool's life is bounded by a field of 24 bits; CreateSnapshot refuses before it
+//     overflows (ErrWornOut), since the kernel does not and would mix blocks up.
+//
+// The package never destroys what it does not know: a device that holds a known signature, or anything but zeroes at
+// its ends, is refused (ErrNotBlank); a foreign device of the same name is an error.
+//
+// Process death leaves a pool active. Open adopts it: it resumes what is suspended, removes devices that got no table,
+// and leaves active thin devices active.
+package thinpool

@@ -1,0 +1,197 @@
+package thinpool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"blockstore.dev/blockstore/dm"
+)
+
+// Pool is an open pool: its device is active. It is safe for concurrent use; operations on different thin devices run
+// in parallel, and only a reload (growth, Close) waits for the others and keeps them out.
+type Pool struct {
+	dm     *dm.Client
+	config Config
+	ref    dm.Ref
+	number dm.Number
+	// reload is held shared by messages, so that a change of the pool's table cannot come between a message and
+	// the status that judges it.
+	reload sync.RWMutex
+	// snapshots is the superblock's time: snapshots taken in the pool's life, at least.
+	snapshots atomic.Uint32
+	closed    bool
+}
+
+// Config is what the pool was opened with.
+func (p *Pool) Config() Config { return p.config }
+
+// Number is the pool device's number.
+func (p *Pool) Number() dm.Number { return p.number }
+
+// Open brings a pool up, or takes over one that a dead process left up: it resumes what is suspended and removes
+// devices of the pool that never got a table. Thin devices that are active stay so (see Active).
+//
+// It refuses with ErrNotFormatted, ErrCorrupt or ErrForeign, and changes nothing, when the metadata device does not
+// hold the pool of this identity. A pool that needs a check opens; its Status tells.
+func Open(ctx context.Context, client *dm.Client, c Config) (*Pool, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	p := &Pool{dm: client, config: c, ref: dm.UUID(c.PoolUUID())}
+	backing, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer backing.close()
+	sb, err := c.verify(backing)
+	if err != nil {
+		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
+	}
+	p.snapshots.Store(sb.Time)
+	if err := p.bringUp(ctx, backing); err != nil {
+		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
+	}
+	if err := p.settle(ctx); err != nil {
+		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
+	}
+	return p, nil
+}
+
+// verify reads the superblock before the kernel does: to the kernel a zero block is an order to format.
+func (c Config) verify(backing *disks) (Superblock, error) {
+	sb, err := ReadSuperblock(backing.metadata.path)
+	if err != nil {
+		return sb, err
+	}
+	if sb.Identity != c.Identity {
+		return sb, fmt.Errorf("metadata in %s is of pool %s, not %s: %w", c.Metadata, sb.Identity, c.Identity, ErrForeign)
+	}
+	if sb.BlockSize != c.BlockSize {
+		return sb, fmt.Errorf("%w: pool has blocks of %d sectors, not %d", ErrCorrupt, sb.BlockSize, c.BlockSize)
+	}
+	size, err := backing.data.size()
+	if err != nil {
+		return sb, err
+	}
+	if have := dm.Blocks(dm.SectorsOf(size) / c.BlockSize); have < sb.DataBlocks {
+		return sb, fmt.Errorf("%w: %s holds %d blocks, the pool has %d: is it the right one?", ErrCorrupt, c.Data, have, sb.DataBlocks)
+	}
+	return sb, nil
+}
+
+// bringUp adopts the pool device or makes it.
+func (p *Pool) bringUp(ctx context.Context, backing *disks) error {
+	info, err := p.dm.Info(ctx, p.ref)
+	switch {
+	case errors.Is(err, dm.ErrNotFound):
+		return p.activatePool(ctx, backing)
+	case err != nil:
+		return err
+	case info.HasActive:
+		return p.adopt(ctx, info, backing)
+	}
+	// A process died between making the device and loading its table; nobody can use it yet.
+	if _, err := p.dm.Remove(ctx, p.ref, dm.RemoveOptions{}); err != nil {
+		return err
+	}
+	return p.activatePool(ctx, backing)
+}
+
+func (p *Pool) activatePool(ctx context.Context, backing *disks) error {
+	table, err := p.config.table(backing)
+	if err != nil {
+		return err
+	}
+	info, err := p.dm.CreateLoaded(ctx, p.config.PoolName(), p.config.PoolUUID(), table, dm.LoadOptions{})
+	if errors.Is(err, dm.ErrExists) {
+		return fmt.Errorf("a device named %s: %w: %w", p.config.PoolName(), ErrForeign, err)
+	}
+	if err != nil {
+		return err
+	}
+	p.number = info.Dev
+	return nil
+}
+
+// adopt takes over an active pool device after making sure that it lies on our disks.
+func (p *Pool) adopt(ctx context.Context, info dm.Info, backing *disks) error {
+	p.number = info.Dev
+	deps, err := p.dm.Deps(ctx, p.ref)
+	if err != nil {
+		return err
+	}
+	for _, d := range deps {
+		if d != backing.data.number && d != backing.metadata.number {
+			return fmt.Errorf("active pool device uses %s, which is neither %s nor %s: %w", d, p.config.Data, p.config.Metadata, ErrForeign)
+		}
+	}
+	if info.DeferredRemove {
+		if err := p.dm.CancelRemove(ctx, p.ref); err != nil {
+			return err
+		}
+	}
+	if info.Suspended {
+		_, err = p.dm.Resume(ctx, p.ref)
+	}
+	return err
+}
+
+// table is the pool's table over the whole of the data device.
+func (c Config) table(backing *disks) (dm.Table, error) {
+	size, err := backing.data.size()
+	if err != nil {
+		return nil, err
+	}
+	length := dm.SectorsOf(size) / c.BlockSize * c.BlockSize
+	if length == 0 {
+		return nil, fmt.Errorf("%s is smaller than one block: %w", c.Data, ErrInvalid)
+	}
+	return dm.NewTable(length, dm.ThinPool{
+		Metadata: backing.metadata.number, Data: backing.data.number, BlockSize: c.BlockSize, LowWater: c.LowWater,
+		ErrorIfNoSpace: !c.QueueIfFull,
+	}), nil
+}
+
+// settle brings the thin devices that a dead process left into a usable state.
+func (p *Pool) settle(ctx context.Context) error {
+	active, err := p.list(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range active {
+		ref := dm.UUID(p.config.ThinUUID(d.ID))
+		switch {
+		case !d.info.HasActive:
+			_, err = p.dm.Remove(ctx, ref, dm.RemoveOptions{})
+		case d.info.Suspended:
+			// Between suspending an origin and resuming it: whatever waits for it would wait for ever.
+			_, err = p.dm.Resume(ctx, ref)
+		}
+		if err != nil && !errors.Is(err, dm.ErrNotFound) {
+			return fmt.Errorf("recovering thin device %d: %w", d.ID, err)
+		}
+	}
+	return nil
+}
+
+// Close takes the pool down; the loop devices of a loopback pool go with it. While thin devices are active it fails
+// with ErrBusy and leaves all as it is: Open takes over later. After it succeeded the Pool is of no more use.
+func (p *Pool) Close(ctx context.Context) error {
+	p.reload.Lock()
+	defer p.reload.Unlock()
+	if p.closed {
+		return nil
+	}
+	_, err := p.dm.Remove(ctx, p.ref, dm.RemoveOptions{Wait: removeWait})
+	switch {
+	case errors.Is(err, dm.ErrBusy):
+		return fmt.Errorf("closing pool %s: %w: %w", p.config.Name, ErrBusy, err)
+	case err != nil && !errors.Is(err, dm.ErrNotFound):
+		return fmt.Errorf("closing pool %s: %w", p.config.Name, err)
+	}
+	p.closed = true
+	return nil
+}
