@@ -1,0 +1,8 @@
+// Package e2e drives the built command line on real input with real partners:
+// the three-layer Debian image, umoci, skopeo and dockerd. It holds the acceptance tests
+// of the whole, and nothing imports it.
+//
+// The driver under test is BSTEST_DRIVER, or btrfs on a kernel without
+// device-mapper and devicemapper on one that has it. Every test ends with
+// `check`, `destroy` and a look for what was left behind.
+package e2e
