@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/snapshot/layertar/treetest"
+)
+
+// realImage is the directory of the real three-layer image, made if need be.
+func realImage(t *testing.T) string {
+	t.Helper()
+	if dir := os.Getenv("BLOCKSTORE_REALIMAGE"); dir != "" {
+		return dir
+	}
+	cmd := exec.Command("../vagrant/realimage/make")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	return strings.TrimSpace(string(out))
+}
+
+// unpackedByUmoci is the reference: the tree that umoci makes of the image.
+func unpackedByUmoci(t *testing.T, image string) string {
+	t.Helper()
+	bundle := filepath.Join(scratch(t), "bundle")
+	command(t, "umoci", "unpack", "--keep-dirlinks", "--image", filepath.Join(image, "oci")+":postgres", bundle)
+	return filepath.Join(bundle, "rootfs")
+}
+
+// memoryLimit is what a load may have resident, whatever the image's size.
+const memoryLimit = 200 << 20
+
+// identity is what must survive a save and a load elsewhere.
+type identity struct {
+	ID     string
+	Layers []string
+}
+
+func (s *store) identity(ref string) identity {
+	s.t.Helper()
+	var images []identity
+	s.json(&images, "inspect", ref)
+	require.Len(s.t, images, 1)
+	require.NotEmpty(s.t, images[0].ID)
+	return images[0]
+}
+
+// TestRealImage loads the three-layer image: the tree is the one that umoci
+// unpacks, memory stays bounded, and what is saved loads elsewhere as the same
+// image with the same tree.
+func TestRealImage(t *testing.T) {
+	image := realImage(t)
+	s := newStore(t)
+	r := s.must("load", "-i", filepath.Join(image, "docker-archive.tar"))
+	t.Logf("load from a docker archive: %d MiB resident at most", r.maxRSS>>20)
+	require.Less(t, r.maxRSS, int64(memoryLimit))
+	const ref = "real/postgres:latest"
+	first := s.identity(ref)
+	require.Len(t, first.Layers, 3)
+
+	reference := unpackedByUmoci(t, image)
+	s.run("create", "--name", "c1", ref)
+	treetest.Equal(t, reference, s.run("mount", "c1"))
+	require.Empty(t, s.run("diff", "c1"))
+	s.run("umount", "c1")
+
+	saved := filepath.Join(scratch(t), "saved.tar")
+	r = s.must("save", "-o", saved, ref)
+	require.Less(t, r.maxRSS, int64(memoryLimit))
+	require.Contains(t, command(t, "skopeo", "inspect", "--config", "docker-archive:"+saved), first.Layers[2])
+	oci := filepath.Join(scratch(t), "oci.tar")
+	s.run("save", "--format", "oci", "--compression", "zstd", "-o", oci, ref)
+	s.run("rm", "c1")
+	s.run("rmi", ref)
+	require.Equal(t, "[]", strings.TrimSpace(s.run("images", "--json")))
+
+	elsewhere := newStore(t)
+	elsewhere.run("load", "-i", saved)
+	require.Equal(t, first, elsewhere.identity(ref))
+	elsewhere.run("create", "--name", "c2", ref)
+	treetest.Equal(t, reference, elsewhere.run("mount", "c2"))
+	elsewhere.run("rm", "-f", "c2")
+
+	// The same layers out of another form are known and not unpacked again.
+	data, _ := elsewhere.used()
+	elsewhere.run("load", "-i", oci)
+	again, _ := elsewhere.used()
+	require.InDelta(t, data, again, 1<<20)
+	require.Equal(t, first, elsewhere.identity(ref))
+}
+
+// TestLoadFromStandardInput: the archive comes through a pipe, compressed.
+func TestLoadFromStandardInput(t *testing.T) {
+	dir := scratch(t)
+	path := archive{layers: [][]byte{newLayer(t).file("a", "from a pipe").bytes()}}.write(t, dir)
+	command(t, "gzip", path)
+	s := newStore(t)
+	in, err := os.Open(path + ".gz")
+	require.NoError(t, err)
+	defer in.Close()
+	cmd := exec.Command(s.bin, "--root", s.root, "load", "-i", "-")
+	cmd.Stdin = in
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	s.run("create", "--name", "c", "test:latest")
+	content, err := os.ReadFile(filepath.Join(s.run("mount", "c"), "a"))
+	require.NoError(t, err)
+	require.Equal(t, "from a pipe", string(content))
+	s.run("umount", "c")
+}
+
+// TestStaticBinary: one file, no interpreter, no C library.
+func TestStaticBinary(t *testing.T) {
+	out, err := exec.Command("go", "version", "-m", binary(t)).CombinedOutput()
+	if err != nil && os.Getenv("BLOCKSTORE_UML") != "" {
+		t.Skip("no go command in the test machine")
+	}
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "CGO_ENABLED=0")
+	file, _ := exec.Command("ldd", binary(t)).CombinedOutput()
+	require.Contains(t, string(file), "not a dynamic executable")
+}
