@@ -76,6 +76,9 @@ type listEntry struct {
 // themselves; behind the name, aligned to 8, come the event number (4.37), then flags and uuid.
 func decodeList(data []byte, minor uint32) ([]listEntry, error) {
 	var entries []listEntry
+	if len(data) == 0 {
+		return nil, nil // a filter that no device passes
+	}
 	for at := 0; ; {
 		var head ioctl.DMNameList
 		if err := decode(data, at, &head); err != nil {
