@@ -1,6 +1,6 @@
 // The tools that check this repository, pinned apart from what the product
 // needs: go tool -modfile=tools/go.mod staticcheck ./...
-module blockstore.dev/blockstore/tools
+module tools
 
 go 1.26.0
 
