@@ -2,10 +2,12 @@ package dm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"blockstore.dev/blockstore/ioctl"
+	"golang.org/x/sys/unix"
 )
 
 // Options are how a client is opened; the zero value is what almost everybody wants.
@@ -80,14 +82,14 @@ func newClient(control control, options Options) (*Client, error) {
 	}
 	c := &Client{control: control, options: options, sys: "/sys", proc: "/proc", dev: "/dev", run: "/run"}
 	reply, err := c.do(context.Background(), request{command: ioctl.DM_VERSION_CMD, size: smallBuffer})
+	if errors.Is(err, unix.EINVAL) { // the only reason for which VERSION is refused so
+		return nil, fmt.Errorf("%w: device-mapper's interface is not %d.x: %w", ErrNotSupported, interfaceMajor, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asking for device-mapper's version: %w", err)
 	}
 	v := reply.Header().Version
 	c.version = Version{Major: v[0], Minor: v[1], Patch: v[2]}
-	if c.version.Major != interfaceMajor {
-		return nil, fmt.Errorf("%w: device-mapper interface %s, want %d.x", ErrNotSupported, c.version, interfaceMajor)
-	}
 	return c, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"blockstore.dev/blockstore/ioctl"
@@ -85,21 +86,33 @@ func (k *kernelControl) Close() error { return k.file.Close() }
 // holds no thread and a deadline ends the wait. The file is touched through
 // SyscallConn only: File.Fd would make it blocking.
 type kernelPoller struct {
-	file *os.File
+	file   *os.File
+	closed atomic.Bool
 }
 
 func (p *kernelPoller) wait(step func(arm func(*ioctl.DMBuffer) error) bool) error {
 	raw, err := p.file.SyscallConn()
 	if err != nil {
-		return err
+		return p.orClosed(err)
 	}
-	return raw.Read(func(fd uintptr) bool {
+	return p.orClosed(raw.Read(func(fd uintptr) bool {
 		return step(func(buffer *ioctl.DMBuffer) error {
 			return ioctl.DMCall(int(fd), ioctl.DM_DEV_ARM_POLL_CMD, buffer)
 		})
-	})
+	}))
 }
 
-func (p *kernelPoller) setDeadline(t time.Time) error { return p.file.SetReadDeadline(t) }
+func (p *kernelPoller) setDeadline(t time.Time) error { return p.orClosed(p.file.SetReadDeadline(t)) }
 
-func (p *kernelPoller) Close() error { return p.file.Close() }
+func (p *kernelPoller) Close() error {
+	p.closed.Store(true)
+	return p.file.Close()
+}
+
+// orClosed is os.ErrClosed for an error of a closed file: the runtime's own has no name.
+func (p *kernelPoller) orClosed(err error) error {
+	if err != nil && p.closed.Load() {
+		return os.ErrClosed
+	}
+	return err
+}

@@ -75,6 +75,9 @@ type listEntry struct {
 // decodeList reads the reply of LIST_DEVICES: name lists whose next is relative to
 // themselves; behind the name, aligned to 8, come the event number (4.37), then flags and uuid.
 func decodeList(data []byte, minor uint32) ([]listEntry, error) {
+	if len(data) == 0 {
+		return nil, nil // the filter left nothing
+	}
 	var entries []listEntry
 	if len(data) == 0 {
 		return nil, nil // a filter that no device passes
