@@ -1,8 +1,10 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"blockstore.dev/blockstore/snapshot"
@@ -50,7 +52,7 @@ func (e *Error) Error() string {
 		parts = append(parts, e.Source)
 	}
 	if e.Member != "" {
-		parts = append(parts, fmt.Sprintf("%q", e.Member))
+		parts = append(parts, printable(e.Member))
 	}
 	if e.Text != "" {
 		parts = append(parts, e.Text)
@@ -69,4 +71,59 @@ func (e *Error) Unwrap() []error {
 		return []error{ErrArchive, e.Kind}
 	}
 	return []error{ErrArchive, e.Kind, e.Err}
+}
+
+// bad makes an Error about a member; the archive's name is added on the way out
+// by blame.
+func bad(kind error, member, format string, args ...any) *Error {
+	return &Error{Kind: kind, Member: member, Text: fmt.Sprintf(format, args...)}
+}
+
+// blame puts the archive's name into an error about it, and the member's where
+// none is named. Errors of the file system below the archive, and cancellation,
+// are not the archive's fault and pass unchanged.
+func blame(err error, source, member string) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		named := *e
+		if named.Source == "" {
+			named.Source = source
+		}
+		if named.Member == "" {
+			named.Member = member
+		}
+		return &named
+	}
+	return err
+}
+
+// damaged takes an error of a decoder (gzip, tar, JSON) to be the archive's
+// fault, unless it came from the file system below.
+func damaged(err error, member, doing string) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &Error{Kind: ErrMalformed, Member: member, Text: doing, Err: err}
+}
+
+// printable quotes a name from an archive where showing it as it is could fool a
+// terminal, and cuts it where it is too long to read.
+func printable(name string) string {
+	const longest = 200
+	if len(name) > longest {
+		name = name[:longest] + "…"
+	}
+	quoted := fmt.Sprintf("%+q", name)
+	if quoted == `"`+name+`"` && !strings.ContainsAny(name, " :") {
+		return name
+	}
+	return quoted
 }
