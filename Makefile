@@ -16,11 +16,16 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 PKG ?= ./...
 # Packages whose tests run once more under the race detector (with -short).
 RACE ?= ./...
+# Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
+UML_ALL ?= ./e2e
 # Arguments of test-uml's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate
 ARGS ?=
 # btrfs (by default, or what the machine has) or devicemapper (in User Mode Linux): see scripts/demo.sh.
 DRIVER ?=
 export DRIVER
+
+# What the end-to-end tests drive; built before them, since the test machine has no compiler.
+export BLOCKSTORE_BIN ?= $(CURDIR)/bin/blockstore
 
 .PHONY: help
 help: ## say what there is
@@ -46,18 +51,18 @@ realimage: deps ## make the real three-layer image, once, in the cache; print it
 
 .PHONY: test
 test: deps build check realimage tools ## everything, on every kernel, with a report and a leak check
-	bin/tiers test $(PKG)
+	bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) $(PKG)
 
 .PHONY: test-host
-test-host: tools ## the tests on this machine's own kernel
+test-host: build tools ## the tests on this machine's own kernel
 	bin/tiers host $(PKG)
 
 .PHONY: test-uml
-test-uml: tools ## in User Mode Linux: the tests that the host skips for want of device-mapper; all of PKG's with ARGS
+test-uml: build tools ## in User Mode Linux: the tests that the host skips for want of device-mapper; all of PKG's with ARGS
 ifneq ($(ARGS),)
 	bin/tiers gotest $(PKG) -- $(ARGS)
 else
-	bin/tiers uml $(PKG)
+	bin/tiers uml $(addprefix --uml-all=,$(UML_ALL)) $(PKG)
 endif
 
 .PHONY: check

@@ -22,7 +22,9 @@
 // (a panic, a time limit) and a tier in which nothing ran.
 //
 // The uml tier runs just the tests that the host skipped for a reason that
-// names device-mapper: on a host that has it, everything runs there.
+// names device-mapper: on a host that has it, everything runs there. Packages
+// given with --uml-all run there as well, whole: their tests take another driver
+// on another kernel.
 //
 // Afterwards nothing may be left: loop devices, mounts, device-mapper devices,
 // processes or files of the tests fail the run.

@@ -33,6 +33,7 @@ type options struct {
 	machines     int
 	timeout      time.Duration // of one package's tests
 	machineFlags []string      // more flags for the uml program
+	umlAll       []string      // packages all of whose tests run in the uml tier too
 	packages     []string
 	testFlags    []string
 }
@@ -70,7 +71,10 @@ func parseOptions(verb string, args []string) (options, error) {
 		o.machineFlags = append(o.machineFlags, s)
 		return nil
 	})
-	o.packages = args
+	flags.Func("uml-all", "`package` whose tests all run in the uml tier too, skipped on the host or not", func(s string) error {
+		o.umlAll = append(o.umlAll, s)
+		return nil
+	})
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, o.testFlags = args[:i], args[i+1:]
 	}
@@ -101,14 +105,35 @@ func testAll(ctx context.Context, o options, hostFlags []string, withUML bool) e
 	defer os.RemoveAll(dir)
 	host, hostErr := runHost(ctx, o, dir, hostFlags)
 	tiers, errs := []*tier{host}, []error{hostErr}
-	if selection := umlSelection(host); withUML && len(selection) > 0 && ctx.Err() == nil {
-		uml, err := runUML(ctx, o, selection)
-		tiers, errs = append(tiers, uml), append(errs, err)
+	if withUML && ctx.Err() == nil {
+		selection, err := selectUML(ctx, o, host)
+		errs = append(errs, err)
+		if len(selection) > 0 {
+			uml, err := runUML(ctx, o, selection)
+			tiers, errs = append(tiers, uml), append(errs, err)
+		}
 	}
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	return report(os.Stdout, tiers, append(compact(errs), leaks(before, dir, "bstest", "blockstore")...))
+}
+
+// selectUML is what the uml tier runs: the expression for -test.run per
+// package, empty for all.
+func selectUML(ctx context.Context, o options, host *tier) (map[string]string, error) {
+	selection := umlSelection(host)
+	if len(o.umlAll) == 0 {
+		return selection, nil
+	}
+	packages, err := listPackages(ctx, o.umlAll)
+	for _, pkg := range packages {
+		// Not beyond what was asked for: PKG=./dm runs dm alone.
+		if _, ran := host.results[testKey{pkg: pkg}]; ran {
+			selection[pkg] = ""
+		}
+	}
+	return selection, err
 }
 
 // testUML runs all tests of the packages in User Mode Linux.

@@ -10,8 +10,12 @@ import (
 	"text/tabwriter"
 )
 
-// deviceMapper is the word in a skip's reason that sends a test to the uml tier.
-const deviceMapper = "device-mapper"
+// wantsUML tells from a skip's reason whether the uml tier has what was missing.
+func wantsUML(reason string) bool {
+	return slices.ContainsFunc([]string{"device-mapper", "thin pool", "thin-pool"}, func(word string) bool {
+		return strings.Contains(reason, word)
+	})
+}
 
 // Names of the tiers.
 const (
@@ -184,7 +188,7 @@ func printSkips(w io.Writer, joined map[testKey]result) []error {
 		}
 		fmt.Fprintf(w, "%s  %s: %s\n", heading, key, r.reason)
 		heading = ""
-		if strings.Contains(r.reason, deviceMapper) {
+		if wantsUML(r.reason) {
 			errs = append(errs, fmt.Errorf("%s: no tier ran it, and the uml tier has device-mapper", key))
 		}
 	}

@@ -21,7 +21,7 @@ func umlSelection(host *tier) map[string]string {
 	names := map[string][]string{}
 	for _, key := range sortedKeys(host.results) {
 		r := host.results[key]
-		if key.test != "" && r.outcome == skipped && strings.Contains(r.reason, deviceMapper) {
+		if key.test != "" && r.outcome == skipped && wantsUML(r.reason) {
 			names[key.pkg] = append(names[key.pkg], runExpression(key.test))
 		}
 	}
@@ -108,7 +108,8 @@ func runPackage(ctx context.Context, o options, u umlRun) (*tier, error) {
 	if err != nil {
 		return t, err
 	}
-	binary := filepath.Join(u.work, strings.ReplaceAll(u.pkg, "/", "_")+".test")
+	// Named as go test names it, since tests may look for themselves.
+	binary := filepath.Join(u.work, strings.ReplaceAll(u.pkg, "/", "_"), path.Base(u.pkg)+".test")
 	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, u.pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

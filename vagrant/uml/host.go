@@ -169,6 +169,9 @@ func guestEnv(extra []string) []string {
 		"BSTEST_DIR=" + scratchDir, "TMPDIR=" + scratchDir,
 		"DM_DISABLE_UDEV=1", "BLOCKSTORE_UML=1",
 	}
+	if cache, err := os.UserCacheDir(); err == nil { // the caller's, who need not be at home in /root
+		env = append(env, "BLOCKSTORE_CACHE="+filepath.Join(cache, "blockstore"))
+	}
 	for _, v := range os.Environ() {
 		if strings.HasPrefix(v, "BLOCKSTORE_") || strings.HasPrefix(v, "CI=") {
 			env = append(env, v)
