@@ -208,6 +208,32 @@ func TestUsage(t *testing.T) {
 	require.Equal(t, Bytes(1<<20+4096), usage.Data)
 }
 
+func TestChangedIsTheLastWrite(t *testing.T) {
+	fs := newFS(t)
+	create(t, fs, "layer")
+	fill(t, fs, "layer/file", 1<<20)
+	require.NoError(t, fs.SetReadOnly("layer", true))
+	require.NoError(t, fs.Sync())
+	sealed, err := fs.Stat("layer")
+	require.NoError(t, err)
+	first := snapshot(t, fs, "layer", "first")
+	require.LessOrEqual(t, sealed.Changed, first.Created)
+	fill(t, fs, "first/file", 2<<20)
+	require.NoError(t, fs.Sync())
+	snapshot(t, fs, "layer", "second")
+	third := snapshot(t, fs, "first", "third")
+
+	layer, err := fs.Stat("layer")
+	require.NoError(t, err)
+	require.Equal(t, sealed.Changed, layer.Changed)
+	usage, err := fs.UsageSince(third.ID, layer.Changed)
+	require.NoError(t, err)
+	require.Equal(t, Bytes(2<<20), usage.Total(), "what the snapshot between them wrote")
+	usage, err = fs.UsageSince(layer.ID, 0)
+	require.NoError(t, err)
+	require.Equal(t, Bytes(1<<20), usage.Total())
+}
+
 func TestUsageOfManyExtents(t *testing.T) {
 	fs := newFS(t)
 	create(t, fs, "many")

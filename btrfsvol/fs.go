@@ -118,6 +118,14 @@ func (fs *FS) Commit() error {
 	return wrap(err, "commit %s", fs.dir)
 }
 
+// StartCommit starts a commit and does not wait for it. Like Commit it wakes the
+// cleaner, and does not write out data that has no extent yet, so that it costs the
+// caller nothing that others have written.
+func (fs *FS) StartCommit() error {
+	_, err := ioctl.BtrfsStartSync(fs.fd)
+	return wrap(err, "start a commit of %s", fs.dir)
+}
+
 // sysfs is a file of the file system's directory in sysfs, Documentation/ABI and
 // btrfs(5), "SYSFS INTERFACE".
 func (fs *FS) sysfs(elements ...string) string {

@@ -52,6 +52,7 @@ func fromRootItem(id SubvolumeID, root ioctl.BtrfsRootItem) Subvolume {
 		ParentUUID:  root.ParentUUID,
 		Generation:  TransactionID(root.Generation),
 		Created:     TransactionID(root.Otransid),
+		Changed:     TransactionID(root.Ctransid),
 		CreatedTime: time.Unix(int64(root.OtimeSec), int64(root.OtimeNsec)),
 	}
 }

@@ -23,7 +23,10 @@ type Subvolume struct {
 	Generation TransactionID // the last change
 	// Created is the transaction of its creation: for a snapshot, what carries a
 	// higher one was added since.
-	Created     TransactionID
+	Created TransactionID
+	// Changed is the transaction of the last change to its files. Snapshots made of
+	// it do not count, nor does SetReadOnly.
+	Changed     TransactionID
 	CreatedTime time.Time
 }
 
@@ -139,6 +142,7 @@ func fromInfo(info *ioctl.BtrfsSubvolInfo) Subvolume {
 		ParentUUID:  info.ParentUUID,
 		Generation:  TransactionID(info.Generation),
 		Created:     TransactionID(info.Otransid),
+		Changed:     TransactionID(info.Ctransid),
 		CreatedTime: time.Unix(int64(info.Otime.Sec), int64(info.Otime.Nsec)),
 	}
 }

@@ -23,6 +23,7 @@ const (
 	rootItemGenerationV2 = 239
 	rootItemUUID         = 247
 	rootItemParentUUID   = 263
+	rootItemCtransid     = 295
 	rootItemOtransid     = 303
 	rootItemOtime        = 339
 	rootItemSize         = 439
@@ -36,6 +37,7 @@ type BtrfsRootItem struct {
 	Refs         uint32 // 0: destroyed, and not cleaned up yet
 	UUID         [BTRFS_UUID_SIZE]byte
 	ParentUUID   [BTRFS_UUID_SIZE]byte
+	Ctransid     uint64
 	Otransid     uint64
 	OtimeSec     uint64
 	OtimeNsec    uint32
@@ -57,6 +59,7 @@ func DecodeBtrfsRootItem(data []byte) (BtrfsRootItem, error) {
 	}
 	copy(item.UUID[:], data[rootItemUUID:])
 	copy(item.ParentUUID[:], data[rootItemParentUUID:])
+	item.Ctransid = le64(data, rootItemCtransid)
 	item.Otransid = le64(data, rootItemOtransid)
 	item.OtimeSec = le64(data, rootItemOtime)
 	item.OtimeNsec = le32(data, rootItemOtime+8)

@@ -1,0 +1,192 @@
+package btrfs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dustin/go-humanize"
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/btrfsvol"
+	"blockstore.dev/blockstore/ioctl"
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
+)
+
+// config is what the catalog keeps of a backing store. Paths follow from the
+// store's root, which may move.
+type config struct {
+	// Loopback: a file system of our own in a file, else the root's.
+	Loopback bool `json:"loopback"`
+	// FSID and Volumes identify the file system and the volumes' subvolume in it.
+	FSID    uuid.UUID `json:"fsid"`
+	Volumes uuid.UUID `json:"volumes"`
+	// SimpleQuota: size limits act.
+	SimpleQuota bool `json:"simpleQuota"`
+}
+
+func parseConfig(text json.RawMessage) (config, error) {
+	var c config
+	if err := json.Unmarshal(text, &c); err != nil {
+		return c, fmt.Errorf("btrfs: the catalog's configuration: %w: %w", snapshot.ErrCorrupt, err)
+	}
+	return c, nil
+}
+
+// places are the paths of a store.
+type places struct {
+	driver string // everything below
+	image  string // the loopback file
+	mount  string // where it is mounted
+}
+
+func placesOf(root string) (places, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return places{}, err
+	}
+	// mountinfo shows resolved paths.
+	if resolved, err := filepath.EvalSymlinks(root); err == nil {
+		root = resolved
+	}
+	driver := filepath.Join(root, "driver")
+	return places{driver: driver, image: filepath.Join(driver, "btrfs.img"), mount: filepath.Join(driver, "mnt")}, nil
+}
+
+// top is the directory that the volumes' subvolume lies in.
+func (p places) top(loopback bool) string {
+	if loopback {
+		return p.mount
+	}
+	return p.driver
+}
+
+// onBtrfs tells whether the directory, or what of its path exists, lies on btrfs.
+func onBtrfs(dir string) (bool, error) {
+	for {
+		var stat unix.Statfs_t
+		err := unix.Statfs(dir, &stat)
+		if errors.Is(err, unix.ENOENT) && dir != "/" {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if err != nil {
+			return false, &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		return stat.Type == unix.BTRFS_SUPER_MAGIC, nil
+	}
+}
+
+// Sizes of loopback files. The default is the lesser of defaultImage and
+// three quarters of what the host's file system has free: a sparse file that
+// outgrows its host turns into write errors below a file system that thinks it has room.
+const (
+	defaultImage = 100 << 30
+	leastImage   = 256 << 20
+)
+
+func imageSize(dir string, asked int64) (int64, error) {
+	if asked != 0 {
+		if asked < leastImage {
+			return 0, fmt.Errorf("%w: a loopback file of %s: btrfs needs %s at least", snapshot.ErrInvalid,
+				humanize.IBytes(uint64(max(asked, 0))), humanize.IBytes(leastImage))
+		}
+		return asked, nil
+	}
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	const align = 1 << 20
+	size := min(defaultImage, int64(stat.Bavail)*stat.Bsize/4*3) / align * align
+	if size < leastImage {
+		return 0, fmt.Errorf("%w below %s for a loopback file: free some, or give another root", snapshot.ErrNoSpace, dir)
+	}
+	return size, nil
+}
+
+// makeImage makes and formats the loopback file.
+func (p places) makeImage(ctx context.Context, size int64) error {
+	f, err := os.OpenFile(p.image, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(f.Truncate(size), f.Close())
+	if err == nil {
+		err = btrfsvol.Format(ctx, p.image, btrfsvol.FormatOptions{Label: "blockstore", SingleMetadata: true})
+	}
+	return err
+}
+
+// bringUp mounts the loopback file, unless it is mounted already, on the loop
+// device that it has already, if it has one. The device goes with its last mount.
+func (p places) bringUp(ctx context.Context) error {
+	if mounted, err := p.mounted(); mounted || err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p.mount, 0o700); err != nil {
+		return err
+	}
+	loop, err := ioctl.FindLoop(p.image)
+	if errors.Is(err, ioctl.ErrLoopNotFound) {
+		loop, err = ioctl.AttachLoop(ctx, p.image, ioctl.LoopOptions{AutoClear: true})
+	}
+	if err != nil {
+		return err
+	}
+	// noatime, since reading would copy metadata; discard, so that what is deleted is
+	// a hole in the file soon after (btrfs(5)).
+	err = mount.At(mount.Mount{Type: "btrfs", Source: loop.Path(), Options: []string{"noatime", "discard=async"}}, p.mount)
+	if err == nil {
+		// What is bound from here is not copied to other mount namespaces, where it
+		// would keep volumes busy.
+		err = unix.Mount("", p.mount, "", unix.MS_PRIVATE, "")
+	}
+	return errors.Join(err, loop.Close())
+}
+
+// takeDown unmounts it. Volumes that are mounted elsewhere hold the file system
+// and the loop device until they go; bringUp finds both again.
+func (p places) takeDown() error {
+	mounted, err := p.mounted()
+	if err != nil || !mounted {
+		return err
+	}
+	err = mount.Unmount(p.mount)
+	if errors.Is(err, unix.EBUSY) {
+		return nil
+	}
+	return err
+}
+
+func (p places) mounted() (bool, error) {
+	table, err := mount.Table()
+	if err != nil {
+		return false, err
+	}
+	for _, e := range table {
+		if e.Target == p.mount && e.Type == "btrfs" {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// hostSpace is what the file system below the loopback file has free, and what the
+// file occupies there, in bytes.
+func (p places) hostSpace() (free, occupied int64, err error) {
+	var file unix.Stat_t
+	if err := unix.Stat(p.image, &file); err != nil {
+		return 0, 0, &os.PathError{Op: "stat", Path: p.image, Err: err}
+	}
+	var stat unix.Statfs_t
+	if err := unix.Statfs(p.driver, &stat); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: p.driver, Err: err}
+	}
+	return int64(stat.Bavail) * stat.Bsize, file.Blocks * 512, nil
+}

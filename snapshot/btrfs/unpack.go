@@ -1,0 +1,107 @@
+package btrfs
+
+import (
+	"context"
+	"fmt"
+
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/failpoint"
+)
+
+// unpacker writes a chain of layers. Each boundary is a snapshot that becomes the
+// next layer and is gone on with, so that each layer keeps the subvolume that its
+// bytes were written to: the snapshot's commit writes the finished layer out, and
+// the flag then closes it. The last one has no such commit and is synced.
+type unpacker struct {
+	driver *driver
+	o      snapshot.UnpackOptions
+	size   int64
+	layers int64 // bytes of the layers below the one being written
+	next   int   // index of the one being written
+}
+
+func (d *driver) Unpack(ctx context.Context, o snapshot.UnpackOptions) (snapshot.Unpacker, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(o.Volumes) == 0 {
+		return nil, fmt.Errorf("btrfs: unpack: %w: no layers", snapshot.ErrInvalid)
+	}
+	size, err := sizeOf(o.Size, o.Origin)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.room(); err != nil {
+		return nil, err
+	}
+	u := &unpacker{driver: d, o: o, size: size, layers: o.OriginBytes}
+	if err := d.snapshot(o.Origin.ID, o.Volumes[0], limitOf(size, u.layers)); err != nil {
+		return nil, translate(err, "btrfs: unpack volume %d onto %d", o.Volumes[0], o.Origin.ID)
+	}
+	return u, nil
+}
+
+// Dir is the subvolume itself: it needs no mount.
+func (u *unpacker) Dir() string {
+	if u.next >= len(u.o.Volumes) {
+		return ""
+	}
+	return u.driver.dirOf(u.o.Volumes[u.next])
+}
+
+func (u *unpacker) Seal(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if u.next >= len(u.o.Volumes) {
+		return fmt.Errorf("btrfs: seal: %w: all layers are sealed", snapshot.ErrInvalid)
+	}
+	id := u.o.Volumes[u.next]
+	if err := u.seal(id); err != nil {
+		return translate(err, "btrfs: seal volume %d", id)
+	}
+	u.next++
+	return nil
+}
+
+func (u *unpacker) seal(id snapshot.VolumeID) error {
+	d := u.driver
+	if u.next == len(u.o.Volumes)-1 {
+		return d.seal(id)
+	}
+	// Nobody else writes here, so the snapshot's commit holds all of the layer.
+	after := u.o.Volumes[u.next+1]
+	if err := d.snapshot(id, after, limitOf(u.size, u.layers)); err != nil {
+		return err
+	}
+	failpoint.Hit("btrfs: next layer begun, last one writable")
+	if err := d.fs.SetReadOnly(pathOf(id), true); err != nil {
+		return err
+	}
+	return u.count(id, after)
+}
+
+// count takes what the finished layer holds off the limit of the next one. It could
+// not be counted earlier: before the snapshot's commit its data had no extents.
+func (u *unpacker) count(done, next snapshot.VolumeID) error {
+	d := u.driver
+	if u.size == 0 || !d.config.SimpleQuota {
+		return nil
+	}
+	s, err := d.fs.Stat(pathOf(done))
+	if err != nil {
+		return err
+	}
+	added, err := d.fs.UsageSince(s.ID, s.Created)
+	if err != nil {
+		return err
+	}
+	u.layers += int64(added.Total())
+	return d.fs.LimitQgroup(groupOf(next), limitOf(u.size, u.layers))
+}
+
+// Close has nothing to release.
+func (u *unpacker) Close() error {
+	u.next = len(u.o.Volumes)
+	return nil
+}

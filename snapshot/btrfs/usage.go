@@ -1,0 +1,95 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/btrfsvol"
+	"blockstore.dev/blockstore/snapshot"
+)
+
+// Usage counts extents, which is exact: each once, compressed as it lies on disk,
+// metadata left out. A writable volume's dirty data is written out first, for it
+// has no extents before.
+func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, error) {
+	if err := ctx.Err(); err != nil {
+		return snapshot.Usage{}, err
+	}
+	usage, err := d.usage(v)
+	return usage, translate(err, "btrfs: usage of volume %d", v.ID)
+}
+
+func (d *driver) usage(v snapshot.Volume) (snapshot.Usage, error) {
+	if !v.Sealed {
+		if err := d.fs.Sync(); err != nil {
+			return snapshot.Usage{}, err
+		}
+	}
+	s, err := d.fs.Stat(pathOf(v.ID))
+	if err != nil {
+		return snapshot.Usage{}, err
+	}
+	since, err := d.since(v, s)
+	if err != nil {
+		return snapshot.Usage{}, err
+	}
+	all, err := d.fs.UsageSince(s.ID, 0)
+	if err != nil {
+		return snapshot.Usage{}, err
+	}
+	added, err := d.fs.UsageSince(s.ID, since)
+	return snapshot.Usage{Referenced: int64(all.Total()), Added: int64(added.Total()), Exact: true}, err
+}
+
+// since is the transaction after which what the volume has was written beyond its
+// origin. It is the sealed origin's last change rather than the volume's creation: a
+// volume that was made of a container, and whose origin is the container's layer, has
+// from that container what was written in between.
+func (d *driver) since(v snapshot.Volume, s btrfsvol.Subvolume) (btrfsvol.TransactionID, error) {
+	origin, err := d.fs.Stat(pathOf(v.Origin))
+	if errors.Is(err, btrfsvol.ErrNotFound) {
+		return s.Created, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if v.ID == v.Origin || !origin.ReadOnly {
+		return s.Created, nil
+	}
+	return min(origin.Changed, s.Created), nil
+}
+
+// What has to be free for a new volume to be made, on the file system and, with a
+// loopback file, on the host's below it. Below that only deleting goes on.
+const (
+	leastFree     = 64 << 20
+	leastFreePart = 50 // or one part of so many of the file system, if that is less
+	leastHostFree = 64 << 20
+)
+
+// room refuses new volumes while there is still room to delete old ones. statfs
+// shows nothing available on btrfs also when it is metadata that runs out.
+func (d *driver) room() error {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(d.fs.Dir(), &stat); err != nil {
+		return fmt.Errorf("btrfs: statfs %s: %w", d.fs.Dir(), err)
+	}
+	block := uint64(stat.Bsize)
+	if free := stat.Bavail * block; free < min(leastFree, stat.Blocks*block/leastFreePart) {
+		return fmt.Errorf("btrfs: %w: %s left on the file system of %s: remove containers or images, or make it larger",
+			snapshot.ErrNoSpace, humanize.IBytes(free), d.fs.Dir())
+	}
+	if !d.config.Loopback {
+		return nil
+	}
+	host, _, err := d.places.hostSpace()
+	if err == nil && host < leastHostFree {
+		err = fmt.Errorf("btrfs: %w: %s left for the loopback file %s: free some on its file system",
+			snapshot.ErrNoSpace, humanize.IBytes(uint64(host)), d.places.image)
+	}
+	return err
+}
