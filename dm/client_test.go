@@ -320,7 +320,10 @@ func TestInvalidArgumentsReachNoKernel(t *testing.T) {
 			return err
 		},
 		"nil target": func() error { _, err := c.Load(ctx, Name("a"), NewTable(8, nil), LoadOptions{}); return err },
-		"long type":  func() error { _, err := c.CreateLoaded(ctx, "a", "", NewTable(8, Raw{Kind: long}), LoadOptions{}); return err },
+		"long type": func() error {
+			_, err := c.CreateLoaded(ctx, "a", "", NewTable(8, Raw{Kind: long}), LoadOptions{})
+			return err
+		},
 		"pool block": func() error {
 			_, err := c.CreateLoaded(ctx, "a", "", NewTable(8, ThinPool{BlockSize: 100}), LoadOptions{})
 			return err

@@ -12,7 +12,7 @@ type Flakey struct {
 	Device   Number
 	Offset   Sectors
 	Up, Down Seconds
-	// ErrorReads fails reads while down.
+	// ErrorReads fails reads while down (newer than Linux 6.1).
 	ErrorReads bool
 	// ErrorWrites fails writes while down; not together with DropWrites.
 	ErrorWrites bool
@@ -21,7 +21,7 @@ type Flakey struct {
 	// Corrupt, if set, changes one byte of each matching request while down.
 	Corrupt *CorruptByte
 	// RandomReadCorrupt and RandomWriteCorrupt are chances per 1e9 of a corrupted
-	// byte (Linux 6.5).
+	// byte (newer than Linux 6.1).
 	RandomReadCorrupt, RandomWriteCorrupt uint32
 }
 
