@@ -21,6 +21,10 @@ const (
 
 const catalogFile = "catalog.db"
 
+// DefaultBaseSize is the limit of volumes when Init is not given one: what
+// Docker's devicemapper driver gave them.
+const DefaultBaseSize = 10 << 30
+
 // Init makes a store below o.Root with the given driver kind. chosen says why
 // this driver, for Status. The root may be missing or empty; a root with a store
 // in it is ErrExists, one with other files ErrInvalid, and neither is touched.
@@ -54,6 +58,9 @@ func Init(ctx context.Context, kind Kind, o InitOptions, chosen string) (err err
 
 	if o.StoreID == "" {
 		o.StoreID = uuid.NewString()
+	}
+	if o.BaseSize == 0 {
+		o.BaseSize = DefaultBaseSize
 	}
 	h := header{
 		Version: catalogVersion, StoreID: o.StoreID, Driver: kind.Name(), Chosen: chosen,
