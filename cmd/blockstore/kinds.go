@@ -1,9 +1,12 @@
 package main
 
-import "blockstore.dev/blockstore/snapshot"
+import (
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/btrfs"
+)
 
 // kinds are the drivers that this program has, in the order in which `init
-// --driver auto` goes through them.
+// --driver auto` prefers them.
 func kinds() []snapshot.Kind {
-	return nil
+	return []snapshot.Kind{btrfs.Kind{}}
 }
