@@ -171,6 +171,18 @@ func (p *Pool) Deactivate(ctx context.Context, id dm.DeviceID) error {
 	return fmt.Errorf("deactivating thin device %d: %w; it goes at its last close: %w", id, ErrBusy, busy)
 }
 
+// TryDeactivate is Deactivate without the kernel's promise to remove the device later: one that is in use stays.
+func (p *Pool) TryDeactivate(ctx context.Context, id dm.DeviceID) error {
+	_, err := p.dm.Remove(ctx, dm.UUID(p.config.ThinUUID(id)), dm.RemoveOptions{Wait: removeWait})
+	switch {
+	case err == nil, errors.Is(err, dm.ErrNotFound):
+		return nil
+	case errors.Is(err, dm.ErrBusy):
+		return fmt.Errorf("deactivating thin device %d: %w: %w", id, ErrBusy, err)
+	}
+	return fmt.Errorf("deactivating thin device %d: %w", id, err)
+}
+
 // busyError says who uses an active device.
 func (p *Pool) busyError(ctx context.Context, id dm.DeviceID) error {
 	err := fmt.Errorf("thin device %d: %w", id, ErrBusy)

@@ -222,3 +222,31 @@ const (
 	eventually = 5 * time.Second
 	tick       = time.Millisecond
 )
+
+func TestDevicesAreListedFromMetadata(t *testing.T) {
+	w := newWorld(t)
+	p := w.pool()
+	all, err := p.Devices(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, all)
+	want := map[dm.DeviceID]bool{}
+	for i := range dm.DeviceID(200) { // more than one leaf of the tree
+		id := i * 7919 % 100003
+		require.NoError(t, p.CreateThin(t.Context(), id))
+		want[id] = true
+	}
+	f := w.activate(p, 0)
+	require.NoError(t, w.fill(f, 0, 3, 'x'))
+	all, err = p.Devices(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, len(want))
+	for _, d := range all {
+		require.True(t, want[d.ID])
+	}
+	require.EqualValues(t, 3, all[0].Mapped, "of an active device too")
+	require.NoError(t, p.Delete(t.Context(), 7919))
+	all, err = p.Devices(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, len(want)-1)
+	require.NoError(t, f.Close())
+}

@@ -1,0 +1,20 @@
+// Package thin is the snapshot driver "devicemapper": each volume is a thin device with a file system in a
+// device-mapper thin pool (package thinpool), each snapshot a snapshot of the device.
+//
+// A volume's id is its thin device's number, and the pool's identity is the store's: nothing has to be remembered to
+// find a volume. The golden base is thin device 0; its file system is made once, by mkfs, which is the only program
+// that the driver ever runs.
+//
+// Invariants:
+//
+//   - A device is active only while somebody uses it. Sealed volumes are activated read-only, so that nothing can
+//     write to them, and mounted so.
+//   - A snapshot of a volume that is mounted for writing is taken while its device is suspended, which freezes the
+//     file system: its contents are whole, and durable when the message has returned.
+//   - What is deleted is discarded first, so that a loopback pool's file shrinks. A block that another volume still
+//     maps stays, of course; it goes with the last one's removal.
+//
+// Weaker than on btrfs: usage is counted in mapped blocks, so that blocks that a volume overwrote in place of its
+// origin's are not in Usage.Added (Exact is false). Blocks of deleted files inside a living volume return to the pool
+// by Trim only.
+package thin

@@ -1,0 +1,228 @@
+package thin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
+	"blockstore.dev/blockstore/thinpool"
+)
+
+// driver is an open store on a thin pool.
+type driver struct {
+	client *dm.Client
+	pool   *thinpool.Pool
+	config config
+
+	mu sync.Mutex
+	// mapped is what sealed volumes map, in bytes: it never changes, and asking for it takes an activation.
+	mapped map[snapshot.VolumeID]uint64
+}
+
+var (
+	_ snapshot.Driver  = (*driver)(nil)
+	_ snapshot.Epoched = (*driver)(nil)
+	_ snapshot.Grower  = (*driver)(nil)
+	_ snapshot.Trimmer = (*driver)(nil)
+)
+
+// parallel bounds the removals under way: each waits for the kernel's grace periods, not for the processor.
+const parallel = 8
+
+func deviceID(id snapshot.VolumeID) dm.DeviceID { return dm.DeviceID(id) }
+
+// Name is "devicemapper".
+func (*driver) Name() string { return Name }
+
+// Create sends one message to the pool and reads its status; only a volume larger than its origin is activated and
+// mounted, to grow its file system.
+func (d *driver) Create(ctx context.Context, id snapshot.VolumeID, o snapshot.CreateOptions) error {
+	size, err := d.sizeFor(o.Origin, o.Size)
+	if err == nil {
+		err = d.create(ctx, id, o.Origin, size)
+	}
+	if err != nil {
+		return translate(fmt.Errorf("creating volume %d: %w", id, err))
+	}
+	return nil
+}
+
+// sizeFor is a new volume's device size.
+func (d *driver) sizeFor(origin snapshot.Volume, size int64) (int64, error) {
+	from := d.sizeOf(origin)
+	if size == 0 {
+		return from, nil
+	}
+	if size = deviceSize(size); size < from {
+		return 0, fmt.Errorf("%d bytes are less than the %d of its origin %d: %w", size, from, origin.ID, snapshot.ErrInvalid)
+	}
+	return size, nil
+}
+
+func (d *driver) sizeOf(v snapshot.Volume) int64 {
+	if v.Size == 0 {
+		return d.config.BaseSize
+	}
+	return deviceSize(v.Size)
+}
+
+func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapshot.Volume, size int64) error {
+	d.forget(id)
+	err := d.pool.CreateSnapshot(ctx, deviceID(id), thinpool.SnapshotOptions{
+		Origin: deviceID(origin.ID), Quiet: origin.Sealed || origin.ID == snapshot.Base, Reclaim: true,
+	})
+	if err != nil || size == d.sizeOf(origin) {
+		return err
+	}
+	if err = d.growFileSystem(ctx, id, size); err != nil {
+		return errors.Join(err, d.pool.Delete(context.WithoutCancel(ctx), deviceID(id)))
+	}
+	return nil
+}
+
+func (d *driver) growFileSystem(ctx context.Context, id snapshot.VolumeID, size int64) error {
+	return d.borrow(ctx, id, size, func(dev thinpool.Device) error {
+		return d.config.FileSystem.grow(dev.Path, size)
+	})
+}
+
+// borrow activates an inactive volume for the length of use and makes what use did durable.
+func (d *driver) borrow(ctx context.Context, id snapshot.VolumeID, size int64, use func(thinpool.Device) error) error {
+	dev, err := d.pool.Activate(ctx, deviceID(id), thinpool.ActivateOptions{Size: uint64(size)})
+	if err != nil {
+		return err
+	}
+	if err = use(dev); err == nil {
+		_, err = d.pool.Commit(ctx)
+	}
+	return errors.Join(err, d.pool.Deactivate(context.WithoutCancel(ctx), dev.ID))
+}
+
+// Seal replays a journal that a crash has left in the volume, since sealed volumes are mounted from read-only devices,
+// and commits the pool's metadata. From then on the store asks for the volume as sealed.
+func (d *driver) Seal(ctx context.Context, v snapshot.Volume) error {
+	if err := d.seal(ctx, v); err != nil {
+		return translate(fmt.Errorf("sealing volume %d: %w", v.ID, err))
+	}
+	return nil
+}
+
+func (d *driver) seal(ctx context.Context, v snapshot.Volume) error {
+	if err := d.pool.TryDeactivate(ctx, deviceID(v.ID)); err != nil {
+		return err
+	}
+	var mapped uint64
+	err := d.borrow(ctx, v.ID, d.sizeOf(v), func(dev thinpool.Device) error {
+		if err := d.config.FileSystem.recover(dev.Path); err != nil {
+			return err
+		}
+		var err error
+		mapped, err = d.pool.Mapped(ctx, dev.ID)
+		return err
+	})
+	if err == nil {
+		d.remember(v.ID, mapped)
+	}
+	return err
+}
+
+// Remove discards and deletes volumes, some at a time.
+func (d *driver) Remove(ctx context.Context, ids ...snapshot.VolumeID) error {
+	var (
+		wg   sync.WaitGroup
+		errs = make([]error, len(ids))
+		slot = make(chan struct{}, parallel)
+	)
+	for i, id := range ids {
+		slot <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slot }()
+			if err := d.remove(ctx, id); err != nil {
+				errs[i] = translate(fmt.Errorf("removing volume %d: %w", id, err))
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (d *driver) remove(ctx context.Context, id snapshot.VolumeID) error {
+	if id == snapshot.Base {
+		return fmt.Errorf("the base is never removed: %w", snapshot.ErrInvalid)
+	}
+	if err := d.pool.TryDeactivate(ctx, deviceID(id)); err != nil {
+		return err
+	}
+	// A pool without room for the changes of a discard still has room to delete: the volume goes in any case.
+	discardErr := d.pool.Discard(ctx, deviceID(id))
+	if err := d.pool.Delete(ctx, deviceID(id)); err != nil {
+		return errors.Join(err, discardErr)
+	}
+	d.forget(id)
+	return nil
+}
+
+// Activate makes the volume's block device and says how it is mounted.
+func (d *driver) Activate(ctx context.Context, v snapshot.Volume, readOnly bool) ([]mount.Mount, error) {
+	readOnly = readOnly || v.Sealed || v.ID == snapshot.Base
+	dev, err := d.pool.Activate(ctx, deviceID(v.ID), thinpool.ActivateOptions{Size: uint64(d.sizeOf(v)), ReadOnly: readOnly})
+	if err != nil {
+		return nil, translate(err)
+	}
+	return []mount.Mount{d.config.FileSystem.mount(dev.Path, readOnly)}, nil
+}
+
+// Deactivate takes the block device away; one that is in use goes at its last close, and is ErrBusy now.
+func (d *driver) Deactivate(ctx context.Context, id snapshot.VolumeID) error {
+	return translate(d.pool.Deactivate(ctx, deviceID(id)))
+}
+
+// deactivateIdle takes away the devices that nobody has open.
+func (d *driver) deactivateIdle(ctx context.Context) error {
+	active, err := d.pool.Active(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, a := range active {
+		if a.OpenCount > 0 {
+			continue
+		}
+		if err := d.pool.TryDeactivate(ctx, a.ID); err != nil && !errors.Is(err, thinpool.ErrBusy) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close takes idle devices and the pool away. While a volume is in use the pool stays for it, and Open takes over.
+func (d *driver) Close(ctx context.Context) error {
+	err := d.deactivateIdle(ctx)
+	if cerr := d.pool.Close(ctx); cerr != nil && !errors.Is(cerr, thinpool.ErrBusy) {
+		err = errors.Join(err, cerr)
+	}
+	return translate(errors.Join(err, d.client.Close()))
+}
+
+func (d *driver) remember(id snapshot.VolumeID, mapped uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mapped[id] = mapped
+}
+
+func (d *driver) forget(id snapshot.VolumeID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.mapped, id)
+}
+
+func (d *driver) remembered(id snapshot.VolumeID) (uint64, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, ok := d.mapped[id]
+	return n, ok
+}

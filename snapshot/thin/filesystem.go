@@ -1,0 +1,184 @@
+package thin
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/ioctl"
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
+)
+
+// A fileSystem is what a volume's device holds: ext4 or xfs.
+type fileSystem string
+
+const (
+	ext4 fileSystem = "ext4"
+	xfs  fileSystem = "xfs"
+)
+
+// fsBlock is the block size that both file systems are made with.
+const fsBlock = 4096
+
+func parseFileSystem(name string) (fileSystem, error) {
+	switch fs := fileSystem(name); fs {
+	case "":
+		return ext4, nil
+	case ext4, xfs:
+		return fs, nil
+	}
+	return "", fmt.Errorf("file system %q: choose ext4 or xfs: %w", name, snapshot.ErrInvalid)
+}
+
+// mkfs is the command line that makes the file system on a blank thin device, for pool blocks of a size in bytes.
+// Both are laid out so that files begin at pool blocks, whose whole writes skip copying and zeroing, and write as
+// little as they can: what mkfs writes every volume maps, and what the kernel initialises later in the background
+// every volume would have to copy.
+func (fs fileSystem) mkfs(device string, poolBlock uint64) []string {
+	if fs == xfs {
+		return []string{"mkfs.xfs", "-q", "-f", "-K", "-d", fmt.Sprintf("su=%d,sw=1", poolBlock), "-l", "su=4096", device}
+	}
+	stride := poolBlock / fsBlock
+	return []string{
+		"mkfs.ext4", "-q", "-F", "-b", fmt.Sprint(fsBlock), "-m", "0", "-J", "size=4",
+		"-E", fmt.Sprintf("nodiscard,assume_storage_prezeroed=1,stride=%d,stripe_width=%d", stride, stride), device,
+	}
+}
+
+// findMkfs looks for the program before anything is made.
+func (fs fileSystem) findMkfs() error {
+	name := fs.mkfs("", 1)[0]
+	if _, err := exec.LookPath(name); err != nil {
+		pkg := map[fileSystem]string{ext4: "e2fsprogs", xfs: "xfsprogs"}[fs]
+		return fmt.Errorf("%s is missing; install the package %s: %w", name, pkg, snapshot.ErrNotSupported)
+	}
+	return nil
+}
+
+// makeBase makes an empty file system with the root directory that images expect: 0755, root's, nothing in it.
+func (fs fileSystem) makeBase(ctx context.Context, device string, poolBlock uint64) error {
+	line := fs.mkfs(device, poolBlock)
+	out, err := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("running %s: %w: %s", line[0], err, strings.TrimSpace(string(out)))
+	}
+	return fs.with(device, func(root *os.File) error {
+		err := unix.Unlinkat(int(root.Fd()), "lost+found", unix.AT_REMOVEDIR)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("removing lost+found: %w", err)
+		}
+		if err := root.Chmod(0o755); err != nil {
+			return err
+		}
+		return unix.Syncfs(int(root.Fd()))
+	})
+}
+
+// with mounts the device for writing nowhere in particular and hands its root directory to use. The mount is held by
+// file descriptors alone, so that no crash can leave it behind (fsopen and fsmount, Linux 5.2).
+func (fs fileSystem) with(device string, use func(root *os.File) error) error {
+	root, err := fs.open(device)
+	if err != nil {
+		return fmt.Errorf("mounting %s on %s: %w", fs, device, err)
+	}
+	return errors.Join(use(root), root.Close())
+}
+
+// open gives the root directory of a mount that ends when the directory is closed.
+func (fs fileSystem) open(device string) (*os.File, error) {
+	config, err := unix.Fsopen(string(fs), unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(config)
+	if err := unix.FsconfigSetString(config, "source", device); err != nil {
+		return nil, err
+	}
+	if fs == xfs {
+		if err := unix.FsconfigSetFlag(config, "nouuid"); err != nil {
+			return nil, err
+		}
+	}
+	if err := unix.FsconfigCreate(config); err != nil {
+		return nil, err
+	}
+	m, err := unix.Fsmount(config, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(m)
+	fd, err := unix.Openat(m, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), device), nil
+}
+
+// grow makes the file system on the device as large as the device.
+func (fs fileSystem) grow(device string, size int64) error {
+	return fs.with(device, func(root *os.File) error {
+		var err error
+		if fs == xfs {
+			err = ioctl.GrowXFS(root, uint64(size)/fsBlock)
+		} else {
+			err = ioctl.GrowExt4(root, uint64(size)/fsBlock)
+		}
+		if err == nil {
+			err = unix.Syncfs(int(root.Fd()))
+		}
+		if err != nil {
+			return fmt.Errorf("growing %s to %d bytes: %w", fs, size, err)
+		}
+		return nil
+	})
+}
+
+// recover replays a journal that a crash left, since a read-only device cannot: mounting for writing does.
+func (fs fileSystem) recover(device string) error {
+	if fs == ext4 {
+		dirty, err := ext4NeedsRecovery(device)
+		if err != nil || !dirty {
+			return err
+		}
+	}
+	return fs.with(device, func(*os.File) error { return nil })
+}
+
+// ext4NeedsRecovery reads EXT4_FEATURE_INCOMPAT_RECOVER (Linux, Documentation/filesystems/ext4/super.rst).
+func ext4NeedsRecovery(device string) (bool, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	sb := make([]byte, 1024)
+	if _, err := f.ReadAt(sb, 1024); err != nil {
+		return false, fmt.Errorf("reading ext4 superblock: %w", err)
+	}
+	if binary.LittleEndian.Uint16(sb[0x38:]) != unix.EXT4_SUPER_MAGIC {
+		return false, fmt.Errorf("volume holds no ext4: %w", snapshot.ErrCorrupt)
+	}
+	return binary.LittleEndian.Uint32(sb[0x60:])&0x4 != 0, nil
+}
+
+// mount is the line that shows the file system. A snapshot that was taken of a mounted xfs has a log that it would
+// replay, which it cannot on a read-only device; freezing has made the rest of it whole.
+func (fs fileSystem) mount(device string, readOnly bool) mount.Mount {
+	m := mount.Mount{Type: string(fs), Source: device}
+	switch {
+	case fs == xfs && readOnly:
+		m.Options = []string{"ro", "norecovery", "nouuid"}
+	case fs == xfs:
+		m.Options = []string{"nouuid"}
+	case readOnly:
+		m.Options = []string{"ro"}
+	}
+	return m
+}

@@ -1,0 +1,231 @@
+package thin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/dustin/go-humanize"
+
+	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/ioctl"
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
+	"blockstore.dev/blockstore/thinpool"
+)
+
+// Usage counts mapped blocks: Added is what the volume maps beyond its origin, without the blocks that it overwrote.
+func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, error) {
+	mapped, err := d.measure(ctx, v.ID, v.Sealed)
+	if err != nil {
+		return snapshot.Usage{}, translate(fmt.Errorf("usage of volume %d: %w", v.ID, err))
+	}
+	// The origin may have been written to or removed since: then all that is known is what the volume maps.
+	from, err := d.measure(ctx, v.Origin, v.Origin == snapshot.Base)
+	if err != nil && !errors.Is(err, thinpool.ErrNotFound) {
+		return snapshot.Usage{}, translate(fmt.Errorf("usage of volume %d: %w", v.Origin, err))
+	}
+	return snapshot.Usage{Referenced: int64(mapped), Added: max(0, int64(mapped)-int64(from))}, nil
+}
+
+// measure is what a volume maps, in bytes.
+func (d *driver) measure(ctx context.Context, id snapshot.VolumeID, sealed bool) (uint64, error) {
+	if n, ok := d.remembered(id); ok {
+		return n, nil
+	}
+	n, err := d.pool.Mapped(ctx, deviceID(id))
+	if err == nil && sealed {
+		d.remember(id, n)
+	}
+	return n, err
+}
+
+// Volumes reads the numbers of all thin devices from the pool's metadata.
+func (d *driver) Volumes(ctx context.Context) ([]snapshot.VolumeID, error) {
+	all, err := d.pool.Devices(ctx)
+	if err != nil {
+		return nil, translate(fmt.Errorf("listing volumes: %w", err))
+	}
+	var ids []snapshot.VolumeID
+	for _, t := range all {
+		if id := snapshot.VolumeID(t.ID); id >= snapshot.FirstVolumeID {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// Check compares the pool's devices with the catalog's volumes and reads the pool's state.
+func (d *driver) Check(ctx context.Context, known []snapshot.Volume) ([]snapshot.Finding, error) {
+	var found []snapshot.Finding
+	st, err := d.pool.Status(ctx)
+	if err != nil {
+		return nil, translate(err)
+	}
+	if err := st.Err(); err != nil {
+		found = append(found, snapshot.Finding{Text: err.Error(), Mend: "see the pool's state in `info`"})
+	}
+	all, err := d.pool.Devices(ctx)
+	if err != nil {
+		return nil, translate(fmt.Errorf("listing volumes: %w", err))
+	}
+	exists := map[snapshot.VolumeID]bool{}
+	for _, t := range all {
+		exists[snapshot.VolumeID(t.ID)] = true
+	}
+	if !exists[snapshot.Base] {
+		found = append(found, snapshot.Finding{Text: "the base volume is missing from the thin pool"})
+	}
+	for _, v := range known {
+		if !exists[v.ID] {
+			found = append(found, snapshot.Finding{Volume: v.ID, Text: "volume is missing from the thin pool"})
+		}
+		delete(exists, v.ID)
+	}
+	for id := range exists {
+		if id >= snapshot.FirstVolumeID {
+			found = append(found, snapshot.Finding{
+				Volume: id, Text: "the thin pool has a device that the catalog does not know", Mend: "`check --repair` removes it",
+			})
+		}
+	}
+	slices.SortFunc(found, func(a, b snapshot.Finding) int { return int(a.Volume) - int(b.Volume) })
+	return found, nil
+}
+
+// Epoch is the pool's transaction id.
+func (d *driver) Epoch(ctx context.Context) (uint64, error) {
+	st, err := d.pool.Status(ctx)
+	if err == nil {
+		err = failed(st)
+	}
+	return uint64(st.TransactionID), translate(err)
+}
+
+// failed is the error of a pool that cannot say its transaction id.
+func failed(st thinpool.Status) error {
+	if st.Mode == dm.PoolFail || st.Mode == dm.PoolError {
+		return st.Err()
+	}
+	return nil
+}
+
+// SetEpoch changes the pool's transaction id.
+func (d *driver) SetEpoch(ctx context.Context, from, to uint64) error {
+	return translate(d.pool.SetTransactionID(ctx, dm.TransactionID(from), dm.TransactionID(to)))
+}
+
+// Grow makes the data size bytes large, and the metadata as large as goes with it. On devices, which the store cannot
+// grow, size is 0: the pool takes what they have been grown to.
+func (d *driver) Grow(ctx context.Context, size int64) error {
+	if size < 0 {
+		return fmt.Errorf("growing to %d bytes: %w", size, snapshot.ErrInvalid)
+	}
+	st, err := d.pool.Status(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	if _, total := st.DataBytes(); size != 0 && uint64(size) < total {
+		return fmt.Errorf("the pool has %d bytes, and a thin pool cannot shrink to %d: %w", total, size, snapshot.ErrNotSupported)
+	}
+	if want := thinpool.MetadataSizeFor(uint64(size)); d.config.Pool.Loopback {
+		if _, have := st.MetadataBytes(); have < want {
+			if err := d.pool.GrowMetadata(ctx, want); err != nil {
+				return translate(err)
+			}
+		}
+	}
+	return translate(d.pool.GrowData(ctx, uint64(size)))
+}
+
+// Trim has the mounted file systems discard what no file uses. What is not mounted is not looked at.
+func (d *driver) Trim(ctx context.Context) (int64, error) {
+	active, err := d.pool.Active(ctx)
+	if err != nil {
+		return 0, translate(err)
+	}
+	table, err := mount.Table()
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	var errs []error
+	for _, a := range active {
+		i := slices.IndexFunc(table, func(e mount.Entry) bool { return (dm.Number{Major: e.Major, Minor: e.Minor}) == a.Number })
+		if a.ReadOnly || i < 0 {
+			continue
+		}
+		n, err := d.trim(table[i].Target)
+		total += n
+		if err != nil {
+			errs = append(errs, fmt.Errorf("trimming %s: %w", table[i].Target, err))
+		}
+	}
+	return total, translate(errors.Join(errs...))
+}
+
+func (d *driver) trim(dir string) (int64, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n, err := ioctl.Trim(f, d.config.Pool.BlockSize.Bytes())
+	return int64(n), err
+}
+
+// Status reads the pool's state without a commit.
+func (d *driver) Status(ctx context.Context) (snapshot.Status, error) {
+	st, err := d.pool.Status(ctx)
+	if err != nil {
+		return snapshot.Status{}, translate(err)
+	}
+	s := snapshot.Status{Healthy: true}
+	if err := st.Err(); err != nil {
+		s.Healthy, s.Problem = false, err.Error()
+	}
+	used, total := st.DataBytes()
+	s.Data = snapshot.Space{Total: int64(total), Used: int64(used)}
+	mused, mtotal := st.MetadataBytes()
+	s.Metadata = snapshot.Space{Total: int64(mtotal), Used: int64(mused)}
+	s.Rows = d.rows(st)
+	return s, nil
+}
+
+// rows are those that `docker info` shows for its devicemapper driver, and the pool's health.
+func (d *driver) rows(st thinpool.Status) []snapshot.Row {
+	c := d.config
+	used, total := st.DataBytes()
+	mused, mtotal := st.MetadataBytes()
+	backing := "devices"
+	if c.Pool.Loopback {
+		backing = "loopback files"
+	}
+	rows := []snapshot.Row{
+		{Label: "Pool Name", Value: c.Pool.PoolName()},
+		{Label: "Pool Blocksize", Value: humanize.IBytes(c.Pool.BlockSize.Bytes())},
+		{Label: "Base Device Size", Value: humanize.IBytes(uint64(c.BaseSize))},
+		{Label: "Backing Filesystem", Value: string(c.FileSystem)},
+		{Label: "Backing", Value: backing},
+		{Label: "Data file", Value: c.Pool.Data},
+		{Label: "Metadata file", Value: c.Pool.Metadata},
+		{Label: "Data Space Used", Value: humanize.IBytes(used)},
+		{Label: "Data Space Total", Value: humanize.IBytes(total)},
+		{Label: "Data Space Available", Value: humanize.IBytes(total - min(used, total))},
+		{Label: "Metadata Space Used", Value: humanize.IBytes(mused)},
+		{Label: "Metadata Space Total", Value: humanize.IBytes(mtotal)},
+		{Label: "Metadata Space Available", Value: humanize.IBytes(mtotal - min(mused, mtotal))},
+		{Label: "Pool Mode", Value: st.Mode.String()},
+		{Label: "When Full", Value: st.Full.String()},
+		{Label: "Discard", Value: st.Discard.String()},
+		{Label: "Transaction Id", Value: fmt.Sprint(st.TransactionID)},
+		{Label: "Snapshots Taken", Value: fmt.Sprintf("%d of %d in the pool's life", st.Snapshots, thinpool.SnapshotLimit)},
+		{Label: "Deferred Removal Enabled", Value: "true"},
+	}
+	if st.Snapshots >= thinpool.SnapshotWarning {
+		rows = append(rows, snapshot.Row{Label: "WARNING", Value: "more than half of the pool's snapshots are used up: plan a move to a new pool"})
+	}
+	return rows
+}
