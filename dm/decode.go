@@ -79,9 +79,6 @@ func decodeList(data []byte, minor uint32) ([]listEntry, error) {
 		return nil, nil // the filter left nothing
 	}
 	var entries []listEntry
-	if len(data) == 0 {
-		return nil, nil // a filter that no device passes
-	}
 	for at := 0; ; {
 		var head ioctl.DMNameList
 		if err := decode(data, at, &head); err != nil {
