@@ -163,6 +163,12 @@ func (d *driver) Trim(ctx context.Context) (int64, error) {
 			errs = append(errs, fmt.Errorf("trimming %s: %w", table[i].Target, err))
 		}
 	}
+	if len(errs) == 0 && total > 0 {
+		// Blocks of this transaction are free for others once it is committed.
+		if _, err := d.pool.Commit(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	return total, translate(errors.Join(errs...))
 }
 
