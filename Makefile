@@ -14,8 +14,8 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 
 # What `make test`, `make test-host` and `make test-uml` run; PKG=./dm/... narrows them.
 PKG ?= ./...
-# Packages whose tests run once more under the race detector (with -short).
-RACE ?= ./...
+# Packages whose tests run once more under the race detector, with -short: not those that only start other programs.
+RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|vagrant/uml)$$')
 # Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
 UML_ALL ?= ./e2e
 # Arguments of test-uml's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate
