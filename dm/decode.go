@@ -89,6 +89,9 @@ func decodeList(data []byte, minor uint32) ([]listEntry, error) {
 		}
 		end := len(data)
 		if head.Next != 0 {
+			if int(head.Next) <= ioctl.DMNameListNameOffset {
+				return nil, fmt.Errorf("list entry %d: %w: next is %d", len(entries), ErrSyntax, head.Next)
+			}
 			end = min(end, at+int(head.Next))
 		}
 		entry, err := decodeListEntry(data[at:end], minor)
