@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/ioctl"
@@ -178,6 +179,10 @@ func (d *driver) trim(dir string) (int64, error) {
 		return 0, err
 	}
 	defer f.Close()
+	// A deleted file's blocks are free once its deletion is committed to the journal.
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return 0, err
+	}
 	n, err := ioctl.Trim(f, d.config.Pool.BlockSize.Bytes())
 	return int64(n), err
 }
