@@ -3,10 +3,11 @@ package main
 import (
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/btrfs"
+	"blockstore.dev/blockstore/snapshot/thin"
 )
 
 // kinds are the drivers that this program has, in the order in which `init
 // --driver auto` prefers them.
 func kinds() []snapshot.Kind {
-	return []snapshot.Kind{btrfs.Kind{}}
+	return []snapshot.Kind{btrfs.Kind{}, thin.Kind{}}
 }
