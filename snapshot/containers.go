@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"blockstore.dev/blockstore/snapshot/failpoint"
 	"blockstore.dev/blockstore/snapshot/mount"
@@ -22,6 +23,8 @@ func checkName(name string) error {
 		return fmt.Errorf("a name of %d bytes (at most %d): %w", len(name), maxName, ErrInvalid)
 	case strings.ContainsRune(name, 0):
 		return fmt.Errorf("name %q holds a NUL: %w", name, ErrInvalid)
+	case !utf8.ValidString(name): // JSON, in which the catalog keeps it, has no others
+		return fmt.Errorf("name %q is not UTF-8: %w", name, ErrInvalid)
 	}
 	return nil
 }
