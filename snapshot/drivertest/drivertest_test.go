@@ -1,0 +1,26 @@
+package drivertest_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/snapshot/drivertest"
+	"blockstore.dev/blockstore/snapshot/drivertest/dirdriver"
+)
+
+func factory(k *dirdriver.Kind) drivertest.Factory {
+	const copies = "its volumes are directories and its snapshots copies"
+	return drivertest.Factory{
+		Kind: k,
+		Unsupported: map[drivertest.Ability]string{
+			drivertest.SizeLimit: copies, drivertest.PointInTime: copies, drivertest.SealedByKernel: copies,
+		},
+	}
+}
+
+func TestConformance(t *testing.T) {
+	k := dirdriver.New()
+	drivertest.Run(t, factory(k))
+	require.Empty(t, k.Faults.Violations(), "breaches of the driver contract by the store")
+}

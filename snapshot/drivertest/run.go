@@ -1,0 +1,81 @@
+package drivertest
+
+import (
+	"os"
+	"testing"
+)
+
+// testCase is one behaviour.
+type testCase struct {
+	name string
+	run  func(t *testing.T, e *env)
+	// own makes a store for this case alone.
+	own bool
+	// small makes that store with Factory.SmallSize.
+	small bool
+}
+
+// Run runs every case as a subtest.
+func Run(t *testing.T, f Factory) {
+	if os.Geteuid() != 0 {
+		t.Skip("the suite mounts file systems: it needs root")
+	}
+	f = f.withDefaults()
+	if err := f.Kind.Probe(t.Context()); err != nil {
+		t.Skipf("this kernel cannot run the driver %s: %v", f.Kind.Name(), err)
+	}
+	checkNames(t)
+	var shared *env
+	for _, c := range cases() {
+		own := c.own || c.small
+		if !own && shared == nil {
+			shared = makeEnv(t, f, f.BaseSize)
+		}
+		t.Run(c.name, func(t *testing.T) {
+			if !own {
+				shared.t = t
+				c.run(t, shared)
+				shared.empty(t)
+				return
+			}
+			size := f.BaseSize
+			if c.small {
+				size = f.SmallSize
+			}
+			e := makeEnv(t, f, size)
+			c.run(t, e)
+			e.empty(t)
+			e.end(t)
+		})
+		if shared != nil && shared.t != t && shared.t.Failed() { // what it left is no business of the next case
+			shared.t = t
+			shared.end(t)
+			shared = nil
+		}
+	}
+	if shared != nil {
+		shared.end(t)
+	}
+}
+
+func cases() []testCase {
+	var all []testCase
+	for _, group := range [][]testCase{
+		graphCases(), snapshotCases(), treeCases(), contentCases(), loadCases(), imageCases(),
+		lifeCases(), crowdCases(), spaceCases(), driverCases(),
+	} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+// checkNames keeps names usable as filters and unique.
+func checkNames(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range cases() {
+		if seen[c.name] {
+			t.Fatalf("two cases are named %s", c.name)
+		}
+		seen[c.name] = true
+	}
+}

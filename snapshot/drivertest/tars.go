@@ -1,0 +1,102 @@
+package drivertest
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/snapshot"
+)
+
+// item is an entry of a layer tar; zero values mean a file of mode 0644, owned by 0:0.
+type item struct {
+	name, body, link string
+	kind             byte
+	mode             int64
+	size             int64 // of zeros, in place of body
+	major, minor     int64
+}
+
+var itemTime = time.Unix(1_500_000_000, 123_000_000)
+
+// makeTar writes items as they stand, hostile or not.
+func makeTar(items ...item) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, it := range items {
+		h := &tar.Header{
+			Name: it.name, Linkname: it.link, Typeflag: it.kind, Mode: it.mode,
+			Size: max(it.size, int64(len(it.body))), ModTime: itemTime, Format: tar.FormatPAX,
+			Devmajor: it.major, Devminor: it.minor,
+		}
+		if h.Typeflag == 0 {
+			h.Typeflag = tar.TypeReg
+		}
+		if h.Mode == 0 {
+			h.Mode = 0o644
+			if h.Typeflag == tar.TypeDir {
+				h.Mode = 0o755
+			}
+		}
+		if h.Typeflag != tar.TypeReg {
+			h.Size = 0
+		}
+		if err := w.WriteHeader(h); err != nil {
+			panic(fmt.Sprintf("test data: %v", err))
+		}
+		body := io.MultiReader(bytes.NewReader([]byte(it.body)), zeros{})
+		if _, err := io.CopyN(w, body, h.Size); err != nil {
+			panic(fmt.Sprintf("test data: %v", err))
+		}
+	}
+	if err := w.Close(); err != nil {
+		panic(fmt.Sprintf("test data: %v", err))
+	}
+	return b.Bytes()
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// source is a layer out of memory.
+func source(tar []byte) snapshot.LayerSource {
+	return snapshot.LayerSource{
+		DiffID: digest.FromBytes(tar),
+		Open: func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(tar)), nil
+		},
+	}
+}
+
+func sources(tars ...[]byte) []snapshot.LayerSource {
+	var all []snapshot.LayerSource
+	for _, t := range tars {
+		all = append(all, source(t))
+	}
+	return all
+}
+
+// load loads layers without an image.
+func (e *env) load(tars ...[]byte) snapshot.Image {
+	e.t.Helper()
+	im, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: sources(tars...)})
+	require.NoError(e.t, err)
+	return im
+}
+
+// simpleTar is a small layer; n makes it unlike others.
+func simpleTar(n int) []byte {
+	return makeTar(
+		item{name: "shared/", kind: tar.TypeDir},
+		item{name: "shared/top", body: fmt.Sprint(n)},
+		item{name: fmt.Sprintf("layer-%d", n), body: fmt.Sprintf("of layer %d", n)},
+		item{name: fmt.Sprintf("link-%d", n), kind: tar.TypeLink, link: fmt.Sprintf("layer-%d", n)},
+	)
+}
