@@ -7,10 +7,12 @@ import (
 )
 
 const (
-	// aheadBuffers of aheadBuffer bytes each are how far a layer is decompressed
+	// aheadBuffers of up to aheadBuffer bytes each are how far a layer is decompressed
 	// before somebody wants it. Two layers are under way at most.
 	aheadBuffers = 8
 	aheadBuffer  = 1 << 20
+	// firstBuffer is the first one's size: most layers of most images are small.
+	firstBuffer = 64 << 10
 )
 
 // ahead reads a stream in a goroutine of its own, a bounded distance ahead of its
@@ -55,6 +57,7 @@ func (a *ahead) run(ctx context.Context, open func() (io.ReadCloser, error)) {
 		a.full <- chunk{err: err}
 		return
 	}
+	size := firstBuffer
 	for err == nil {
 		var buf []byte
 		select {
@@ -64,10 +67,11 @@ func (a *ahead) run(ctx context.Context, open func() (io.ReadCloser, error)) {
 			return
 		}
 		if buf == nil {
-			buf = make([]byte, aheadBuffer)
+			buf = make([]byte, size)
+			size = min(2*size, aheadBuffer)
 		}
 		var n int
-		n, err = fill(ctx, r, buf[:aheadBuffer])
+		n, err = fill(ctx, r, buf[:cap(buf)])
 		c := chunk{buf: buf[:n], err: err}
 		if err != nil {
 			if cerr := r.Close(); cerr != nil && errors.Is(err, io.EOF) {

@@ -90,14 +90,16 @@ func (r Reference) String() string { return r.Domain + "/" + r.Path + ":" + r.Ta
 // Familiar is the short form in which Docker shows names and the store keeps
 // them: debian:12.
 func (r Reference) Familiar() string {
-	path := r.Path
 	if r.Domain != defaultDomain {
-		return r.Domain + "/" + path + ":" + r.Tag
+		return r.String()
 	}
-	if short, ok := strings.CutPrefix(path, officialPath); ok && !strings.Contains(short, "/") && !isDomain(short) {
-		path = short
+	if short, ok := strings.CutPrefix(r.Path, officialPath); ok && !strings.Contains(short, "/") {
+		return short + ":" + r.Tag
 	}
-	return path + ":" + r.Tag
+	if first, _, _ := strings.Cut(r.Path, "/"); isDomain(first) {
+		return r.String() // docker.io/localhost/x is not localhost/x
+	}
+	return r.Path + ":" + r.Tag
 }
 
 // Normalize gives the familiar form of a name.

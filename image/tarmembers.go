@@ -41,14 +41,17 @@ func newTarMembers(ctx context.Context, f *os.File, size int64) (*tarMembers, er
 	// blocks without a buffer of its own: the section's offset is the contents'.
 	section := io.NewSectionReader(f, 0, size)
 	r := tar.NewReader(section)
-	bytes := 0
+	bytes, end := 0, int64(0)
 	for count := 0; ; count++ {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			break
+			if err := t.checkEnd(end); err != nil {
+				return nil, err
+			}
+			return t, nil
 		}
 		if err != nil {
 			if count == 0 {
@@ -66,8 +69,27 @@ func newTarMembers(ctx context.Context, f *os.File, size int64) (*tarMembers, er
 		if err := t.add(h, offset); err != nil {
 			return nil, err
 		}
+		end = offset
+		if h.Typeflag == tar.TypeReg {
+			end += h.Size
+		}
+		end = (end + tarBlock - 1) / tarBlock * tarBlock
 	}
-	return t, nil
+}
+
+// checkEnd looks for the block of zeros that ends a tar (POSIX ustar wants two).
+// Without it nothing tells a whole archive of Docker 1.9 from one that is cut
+// between two files.
+func (t *tarMembers) checkEnd(at int64) error {
+	var block [tarBlock]byte
+	_, err := t.file.ReadAt(block[:], at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err != nil || block != [tarBlock]byte{} {
+		return bad(ErrMalformed, "", "cut short: the end of the tar is missing")
+	}
+	return nil
 }
 
 // add takes one header of the outer tar into the index. The last of several files
