@@ -152,6 +152,10 @@ func (d loopDriver) grow(size int64) error {
 
 // Trim gives free blocks back to the host: holes in the loopback file.
 func (d loopDriver) Trim(context.Context) (int64, error) {
+	// What the cleaner freed is pinned, and not trimmed, until the next commit.
+	if err := d.fs.Commit(); err != nil {
+		return 0, translate(err, "btrfs: trim")
+	}
 	dir, err := os.Open(d.fs.Dir())
 	if err != nil {
 		return 0, err
