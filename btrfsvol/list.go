@@ -2,6 +2,7 @@ package btrfsvol
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -13,12 +14,7 @@ import (
 // microseconds each.
 func (fs *FS) Subvolumes() ([]Subvolume, error) {
 	var all []Subvolume
-	span := span{
-		tree: ioctl.BTRFS_ROOT_TREE_OBJECTID,
-		from: key{ioctl.BTRFS_FIRST_FREE_OBJECTID, ioctl.BTRFS_ROOT_ITEM_KEY, 0},
-		to:   key{ioctl.BTRFS_LAST_FREE_OBJECTID, ioctl.BTRFS_ROOT_BACKREF_KEY, math.MaxUint64},
-	}
-	err := fs.search(span, func(item ioctl.BtrfsSearchItem) error {
+	err := fs.search(allRoots(), func(item ioctl.BtrfsSearchItem) error {
 		switch item.Type {
 		case ioctl.BTRFS_ROOT_ITEM_KEY:
 			root, err := ioctl.DecodeBtrfsRootItem(item.Data)
@@ -42,6 +38,15 @@ func (fs *FS) Subvolumes() ([]Subvolume, error) {
 		return nil
 	})
 	return all, err
+}
+
+// allRoots is the span of the subvolumes' items and the references to where they lie.
+func allRoots() span {
+	return span{
+		tree: ioctl.BTRFS_ROOT_TREE_OBJECTID,
+		from: key{ioctl.BTRFS_FIRST_FREE_OBJECTID, ioctl.BTRFS_ROOT_ITEM_KEY, 0},
+		to:   key{ioctl.BTRFS_LAST_FREE_OBJECTID, ioctl.BTRFS_ROOT_BACKREF_KEY, math.MaxUint64},
+	}
 }
 
 func fromRootItem(id SubvolumeID, root ioctl.BtrfsRootItem) Subvolume {
@@ -120,33 +125,68 @@ func (fs *FS) Gone(id SubvolumeID) (bool, error) {
 // roots rather than call SUBVOL_SYNC_WAIT, which every kernel before 6.13 lacks, looks
 // only once a second, and does not return when ctx ends.
 func (fs *FS) WaitGone(ctx context.Context, ids ...SubvolumeID) error {
-	const longest = 100 * time.Millisecond
-	pause := time.Millisecond
-	for len(ids) > 0 {
-		gone, err := fs.Gone(ids[0])
+	for i, id := range ids {
+		err := poll(ctx, func() (bool, error) { return fs.Gone(id) })
 		if err != nil {
-			return err
+			return wrap(err, "wait for the cleaner, %d subvolumes left", len(ids)-i)
 		}
-		if gone {
-			ids = ids[1:]
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return wrap(ctx.Err(), "wait for the cleaner, %d subvolumes left", len(ids))
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, longest)
 	}
 	return nil
 }
 
-// Backlog is how many deleted subvolumes wait for the cleaner. ErrNotSupported
-// before Linux 6.13.
+// Backlog is how many deleted subvolumes wait for the cleaner. Linux 6.13 knows the
+// number; before, they are counted in the tree of roots.
 func (fs *FS) Backlog() (int, error) {
 	args := ioctl.BtrfsSubvolWait{Mode: ioctl.BTRFS_SUBVOL_SYNC_COUNT}
-	if err := ioctl.BtrfsSubvolSyncWait(fs.fd, &args); err != nil {
-		return 0, wrap(err, "count deleted subvolumes")
+	err := wrap(ioctl.BtrfsSubvolSyncWait(fs.fd, &args), "count deleted subvolumes")
+	if errors.Is(err, ErrNotSupported) {
+		return fs.countDeleted()
 	}
-	return int(args.Count), nil
+	return int(args.Count), err
+}
+
+func (fs *FS) countDeleted() (int, error) {
+	deleted := 0
+	err := fs.search(allRoots(), func(item ioctl.BtrfsSearchItem) error {
+		if item.Type != ioctl.BTRFS_ROOT_ITEM_KEY {
+			return nil
+		}
+		root, err := ioctl.DecodeBtrfsRootItem(item.Data)
+		if err == nil && root.Refs == 0 {
+			deleted++
+		}
+		return corrupt(err)
+	})
+	return deleted, err
+}
+
+// WaitCleaned commits and waits until the cleaner has nothing left to do, and then
+// makes what it freed available by another commit. It ends with ctx at the latest.
+func (fs *FS) WaitCleaned(ctx context.Context) error {
+	if err := fs.Commit(); err != nil {
+		return err
+	}
+	err := poll(ctx, func() (bool, error) {
+		left, err := fs.Backlog()
+		return left == 0, err
+	})
+	if err != nil {
+		return wrap(err, "wait for the cleaner")
+	}
+	return fs.Commit()
+}
+
+// poll asks in growing intervals until the answer is yes.
+func poll(ctx context.Context, done func() (bool, error)) error {
+	const longest = 100 * time.Millisecond
+	for pause := time.Millisecond; ; pause = min(2*pause, longest) {
+		if is, err := done(); is || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
 }

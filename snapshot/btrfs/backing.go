@@ -118,7 +118,7 @@ func (p places) makeImage(ctx context.Context, size int64) error {
 	}
 	err = errors.Join(f.Truncate(size), f.Close())
 	if err == nil {
-		err = btrfsvol.Format(ctx, p.image, btrfsvol.FormatOptions{Label: "blockstore", SingleMetadata: true})
+		err = btrfsvol.Format(ctx, p.image, btrfsvol.FormatOptions{Label: "blockstore"})
 	}
 	return err
 }

@@ -411,3 +411,24 @@ func TestConcurrentCreators(t *testing.T) {
 	require.Len(t, ids, n)
 	require.NoError(t, s.driver.Remove(t.Context(), ids...))
 }
+
+func TestFull(t *testing.T) {
+	s := newStore(t, snapshot.InitOptions{Loopback: 320 << 20})
+	dir := s.create(t, 16, snapshot.CreateOptions{Origin: base})
+	err := os.WriteFile(filepath.Join(dir, "file"), make([]byte, 400<<20), 0o600)
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.NoError(t, s.driver.(loopDriver).fs.Sync())
+	status, err := s.driver.Status(t.Context())
+	require.NoError(t, err)
+	require.False(t, status.Healthy)
+	err = s.driver.Create(t.Context(), 17, snapshot.CreateOptions{Origin: base})
+	require.ErrorIs(t, err, snapshot.ErrNoSpace)
+	_, err = s.driver.Unpack(t.Context(), snapshot.UnpackOptions{Origin: base, Volumes: []snapshot.VolumeID{17}})
+	require.ErrorIs(t, err, snapshot.ErrNoSpace)
+	// There is room to delete, and what was deleted is room at once.
+	require.NoError(t, s.driver.Remove(t.Context(), 16))
+	require.NoError(t, s.driver.Create(t.Context(), 17, snapshot.CreateOptions{Origin: base}))
+	status, err = s.driver.Status(t.Context())
+	require.NoError(t, err)
+	require.True(t, status.Healthy, status.Problem)
+}

@@ -27,7 +27,8 @@
 //     swept when the driver opens.
 //   - Nothing is forked but mkfs.btrfs, once, in Init.
 //
-// Removal returns as soon as the subvolumes' names are gone and a commit is under
-// way that wakes the kernel's cleaner; their space comes back as that thread gets
-// to it, in milliseconds to seconds.
+// Removal returns as soon as the subvolumes' names are gone. A commit for all that
+// were removed within a tenth of a second wakes the kernel's cleaner, and their space
+// comes back as that thread gets to it, in milliseconds to seconds. Close, and a
+// creation that finds too little room, wait for it, but not for long.
 package btrfs

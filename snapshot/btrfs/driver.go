@@ -35,6 +35,7 @@ type driver struct {
 	where  location     // of the same
 	id     btrfsvol.SubvolumeID
 	shards map[uint64]int // by inode
+	waker  *waker
 }
 
 // loopDriver is one on a file system of our own, which can grow and be trimmed.
@@ -82,7 +83,7 @@ func open(c config, p places) (_ *driver, err error) {
 	if err != nil {
 		return nil, translate(err, "btrfs: open")
 	}
-	d := &driver{config: c, places: p, fs: fs, shards: map[uint64]int{}}
+	d := &driver{config: c, places: p, fs: fs, shards: map[uint64]int{}, waker: &waker{fs: fs}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, fs.Close())
@@ -114,7 +115,7 @@ func (*driver) Name() string { return name }
 
 // Close gives the file system up. Volumes in use stay usable.
 func (d *driver) Close(context.Context) error {
-	err := d.fs.Close()
+	err := errors.Join(d.waker.close(), d.fs.Close())
 	if d.config.Loopback {
 		err = errors.Join(err, d.places.takeDown())
 	}
@@ -131,10 +132,10 @@ func (d *driver) Create(ctx context.Context, id snapshot.VolumeID, o snapshot.Cr
 	if err != nil {
 		return err
 	}
-	if err := d.room(); err != nil {
+	if err := d.room(ctx); err != nil {
 		return err
 	}
-	return translate(d.snapshot(o.Origin.ID, id, limitOf(size, o.OriginBytes)), "btrfs: create volume %d from %d", id, o.Origin.ID)
+	return translate(d.snapshot(ctx, o.Origin.ID, id, limitOf(size, o.OriginBytes)), "btrfs: create volume %d from %d", id, o.Origin.ID)
 }
 
 // sizeOf is a new volume's limit.
@@ -149,13 +150,19 @@ func sizeOf(asked int64, origin snapshot.Volume) (int64, error) {
 }
 
 // snapshot makes the volume id of what origin holds. A left-over of that id goes
-// first.
-func (d *driver) snapshot(origin, id snapshot.VolumeID, limit btrfsvol.Bytes) error {
+// first; space that was deleted and not freed yet is waited for.
+func (d *driver) snapshot(ctx context.Context, origin, id snapshot.VolumeID, limit btrfsvol.Bytes) error {
 	err := d.snapshotOnce(origin, id, limit)
-	if !errors.Is(err, btrfsvol.ErrExists) {
-		return err
-	}
-	if err := d.delete(id); err != nil {
+	switch {
+	case errors.Is(err, btrfsvol.ErrExists):
+		if err := d.delete(id); err != nil {
+			return err
+		}
+	case errors.Is(err, unix.ENOSPC):
+		if err := d.waker.wait(ctx); err != nil {
+			return err
+		}
+	default:
 		return err
 	}
 	return d.snapshotOnce(origin, id, limit)
@@ -200,8 +207,9 @@ func (d *driver) seal(id snapshot.VolumeID) error {
 }
 
 // Remove deletes volumes by their subvolumes' ids, what a container nested in them
-// first, and starts one commit for all, which wakes the cleaner. A power cut before
-// that commit may bring volumes back, as ones that the catalog does not know.
+// first, and has one commit for all that are removed about then wake the cleaner. A
+// power cut before that commit may bring volumes back, as ones that the catalog does
+// not know.
 func (d *driver) Remove(ctx context.Context, ids ...snapshot.VolumeID) error {
 	uses, err := d.where.uses()
 	if err != nil {
@@ -222,7 +230,7 @@ func (d *driver) Remove(ctx context.Context, ids ...snapshot.VolumeID) error {
 		failpoint.Hit("btrfs: volume deleted")
 		errs = append(errs, err)
 	}
-	errs = append(errs, translate(d.fs.StartCommit(), "btrfs: remove"))
+	d.waker.noteRemoval()
 	return errors.Join(errs...)
 }
 

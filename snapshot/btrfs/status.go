@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
@@ -70,12 +69,9 @@ func (d *driver) rows(space btrfsvol.Space) ([]snapshot.Row, error) {
 	} else if mode == btrfsvol.QuotaFull {
 		row("Warning", "full quotas are on, which makes snapshots and removal slow: btrfs quota disable %s, if nobody needs them", d.fs.Dir())
 	}
-	if backlog, err := d.fs.Backlog(); err == nil {
-		row("Deleted And Not Yet Freed", "%s volumes", strconv.Itoa(backlog))
-	} else if !errors.Is(err, btrfsvol.ErrNotSupported) {
-		return nil, err
-	}
-	return rows, nil
+	backlog, err := d.fs.Backlog()
+	row("Deleted And Not Yet Freed", "%d volumes", backlog)
+	return rows, translate(err, "btrfs: status")
 }
 
 func (d *driver) loopRows(row func(label, format string, args ...any)) error {
@@ -114,12 +110,26 @@ func (d *driver) problem() (string, error) {
 			return fmt.Sprintf("device %s had errors (%+v): check it, then btrfs scrub, btrfs device stats --reset", device.Path, device.Errors), nil
 		}
 	}
-	if err := d.room(); errors.Is(err, snapshot.ErrNoSpace) {
-		return err.Error(), nil
-	} else if err != nil {
+	return d.shortage()
+}
+
+// shortage is problem's part about space.
+func (d *driver) shortage() (string, error) {
+	free, enough, err := d.free()
+	if err != nil {
 		return "", err
 	}
-	return "", nil
+	if !enough {
+		return fmt.Sprintf("the file system is full, %s left: remove containers or images, or make it larger", humanize.IBytes(free)), nil
+	}
+	if !d.config.Loopback {
+		return "", nil
+	}
+	host, _, err := d.places.hostSpace()
+	if err == nil && host < leastHostFree {
+		return fmt.Sprintf("the file system below %s is full, %s left: free some there", d.places.image, humanize.IBytes(uint64(max(host, 0)))), nil
+	}
+	return "", err
 }
 
 // Grow makes the loopback file and the file system on it larger, while in use.

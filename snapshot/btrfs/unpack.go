@@ -31,11 +31,11 @@ func (d *driver) Unpack(ctx context.Context, o snapshot.UnpackOptions) (snapshot
 	if err != nil {
 		return nil, err
 	}
-	if err := d.room(); err != nil {
+	if err := d.room(ctx); err != nil {
 		return nil, err
 	}
 	u := &unpacker{driver: d, o: o, size: size, layers: o.OriginBytes}
-	if err := d.snapshot(o.Origin.ID, o.Volumes[0], limitOf(size, u.layers)); err != nil {
+	if err := d.snapshot(ctx, o.Origin.ID, o.Volumes[0], limitOf(size, u.layers)); err != nil {
 		return nil, translate(err, "btrfs: unpack volume %d onto %d", o.Volumes[0], o.Origin.ID)
 	}
 	return u, nil
@@ -57,21 +57,21 @@ func (u *unpacker) Seal(ctx context.Context) error {
 		return fmt.Errorf("btrfs: seal: %w: all layers are sealed", snapshot.ErrInvalid)
 	}
 	id := u.o.Volumes[u.next]
-	if err := u.seal(id); err != nil {
+	if err := u.seal(ctx, id); err != nil {
 		return translate(err, "btrfs: seal volume %d", id)
 	}
 	u.next++
 	return nil
 }
 
-func (u *unpacker) seal(id snapshot.VolumeID) error {
+func (u *unpacker) seal(ctx context.Context, id snapshot.VolumeID) error {
 	d := u.driver
 	if u.next == len(u.o.Volumes)-1 {
 		return d.seal(id)
 	}
 	// Nobody else writes here, so the snapshot's commit holds all of the layer.
 	after := u.o.Volumes[u.next+1]
-	if err := d.snapshot(id, after, limitOf(u.size, u.layers)); err != nil {
+	if err := d.snapshot(ctx, id, after, limitOf(u.size, u.layers)); err != nil {
 		return err
 	}
 	failpoint.Hit("btrfs: next layer begun, last one writable")

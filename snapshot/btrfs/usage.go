@@ -73,23 +73,36 @@ const (
 
 // room refuses new volumes while there is still room to delete old ones. statfs
 // shows nothing available on btrfs also when it is metadata that runs out.
-func (d *driver) room() error {
-	var stat unix.Statfs_t
-	if err := unix.Statfs(d.fs.Dir(), &stat); err != nil {
-		return fmt.Errorf("btrfs: statfs %s: %w", d.fs.Dir(), err)
+func (d *driver) room(ctx context.Context) error {
+	free, enough, err := d.free()
+	if err == nil && !enough {
+		if err := d.waker.wait(ctx); err != nil {
+			return err
+		}
+		free, enough, err = d.free()
 	}
-	block := uint64(stat.Bsize)
-	if free := stat.Bavail * block; free < min(leastFree, stat.Blocks*block/leastFreePart) {
-		return fmt.Errorf("btrfs: %w: %s left on the file system of %s: remove containers or images, or make it larger",
+	if err == nil && !enough {
+		err = fmt.Errorf("btrfs: %w: %s left on the file system of %s: remove containers or images, or make it larger",
 			snapshot.ErrNoSpace, humanize.IBytes(free), d.fs.Dir())
 	}
-	if !d.config.Loopback {
-		return nil
+	if err != nil || !d.config.Loopback {
+		return err
 	}
 	host, _, err := d.places.hostSpace()
 	if err == nil && host < leastHostFree {
 		err = fmt.Errorf("btrfs: %w: %s left for the loopback file %s: free some on its file system",
-			snapshot.ErrNoSpace, humanize.IBytes(uint64(host)), d.places.image)
+			snapshot.ErrNoSpace, humanize.IBytes(uint64(max(host, 0))), d.places.image)
 	}
 	return err
+}
+
+// free is what the file system has available, and whether a new volume may take of it.
+func (d *driver) free() (free uint64, enough bool, err error) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(d.fs.Dir(), &stat); err != nil {
+		return 0, false, fmt.Errorf("btrfs: statfs %s: %w", d.fs.Dir(), err)
+	}
+	block := uint64(stat.Bsize)
+	free = stat.Bavail * block
+	return free, free >= min(leastFree, stat.Blocks*block/leastFreePart), nil
 }

@@ -1,0 +1,77 @@
+package btrfs
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"blockstore.dev/blockstore/btrfsvol"
+)
+
+// cleanDelay is how long removals are gathered before a commit for all of them
+// wakes the kernel's cleaner, which would else sleep for up to half a minute. A
+// commit for each would slow down the creations that come between them.
+const cleanDelay = 100 * time.Millisecond
+
+// cleanerWait bounds the waiting for it.
+const cleanerWait = 3 * time.Second
+
+// A waker starts that commit, by a timer.
+type waker struct {
+	fs *btrfsvol.FS
+
+	mu      sync.Mutex
+	timer   *time.Timer // nil while no commit is due
+	removed bool        // something was removed since the driver opened
+	running sync.WaitGroup
+}
+
+// noteRemoval has a commit started soon.
+func (w *waker) noteRemoval() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.removed = true
+	if w.timer == nil {
+		w.running.Add(1)
+		w.timer = time.AfterFunc(cleanDelay, w.wake)
+	}
+}
+
+func (w *waker) wake() {
+	defer w.running.Done()
+	w.mu.Lock()
+	w.timer = nil
+	w.mu.Unlock()
+	// It only hastens what the kernel does anyway. An error means that the file
+	// system has become read-only, which Status tells.
+	_ = w.fs.StartCommit()
+}
+
+// close ends the timer. What was removed is freed before the file system goes, or
+// it would stay occupied until somebody opens it again; but no longer than a moment.
+func (w *waker) close() error {
+	w.mu.Lock()
+	if w.timer != nil && w.timer.Stop() {
+		w.timer = nil
+		w.running.Done()
+	}
+	removed := w.removed
+	w.mu.Unlock()
+	w.running.Wait()
+	if !removed {
+		return nil
+	}
+	return w.wait(context.Background())
+}
+
+// wait gives the cleaner a moment: what was removed just now may still hold space.
+func (w *waker) wait(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, cleanerWait)
+	defer cancel()
+	err := w.fs.WaitCleaned(limited)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil
+	}
+	return translate(err, "btrfs: wait for the cleaner")
+}
