@@ -10,7 +10,7 @@ import (
 const (
 	whiteoutPrefix = ".wh."
 	aufsPrefix     = ".wh..wh."
-	opaqueMarker   = ".wh..wh.opq"
+	opaqueMarker   = ".wh..wh..opq"
 	aufsLinks      = ".wh..wh.plnk"
 
 	nameMax = 255 // NAME_MAX of every file system that holds layers
