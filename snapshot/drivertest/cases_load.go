@@ -193,8 +193,8 @@ func loadRefused(t *testing.T, e *env) {
 		e.unchanged(func() {
 			for _, chain := range [][]snapshot.LayerSource{
 				{bad}, // alone
-				{source(simpleTar(1)), bad, source(simpleTar(3))},                 // on a known layer
-				{source(simpleTar(6)), source(simpleTar(7)), bad},                 // after new ones
+				{source(simpleTar(1)), bad, source(simpleTar(3))},                  // on a known layer
+				{source(simpleTar(6)), source(simpleTar(7)), bad},                  // after new ones
 				{source(simpleTar(1)), source(simpleTar(2)), source(good(8)), bad}, // both
 			} {
 				_, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: chain, Config: []byte("{}"), Refs: []string{"bad:1"}})

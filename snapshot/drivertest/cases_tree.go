@@ -135,7 +135,9 @@ func layered() map[string][]step {
 			func(e *env, dir string) { e.ok(os.Link(at(dir, "one"), at(dir, "three"))) },
 			func(e *env, dir string) { e.ok(os.Link(at(dir, "alone"), at(dir, "sub-alone"))) },
 			func(e *env, dir string) { e.ok(os.Remove(at(dir, "one"))) },
-			func(e *env, dir string) { e.ok(os.WriteFile(at(dir, "two"), []byte("changed through one name"), 0o644)) },
+			func(e *env, dir string) {
+				e.ok(os.WriteFile(at(dir, "two"), []byte("changed through one name"), 0o644))
+			},
 			func(e *env, dir string) { // same content, not the same file any more
 				e.ok(os.Remove(at(dir, "three")))
 				e.write(dir, "three", "changed through one name")
