@@ -2,7 +2,9 @@ package layertar
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -51,5 +53,16 @@ type CompareOptions struct {
 // never listed; of a deleted directory only the directory is; a directory with changes
 // below is listed as Modify.
 func Changes(ctx context.Context, lower, upper string, opts CompareOptions) ([]Change, error) {
-	return nil, errors.ErrUnsupported
+	records, err := compare(ctx, lower, upper, opts)
+	if err != nil {
+		return nil, fmt.Errorf("comparing trees: %w", err)
+	}
+	changes := make([]Change, 0, len(records))
+	for _, r := range records {
+		if r.listed {
+			changes = append(changes, Change{Path: "/" + r.path, Kind: r.kind})
+		}
+	}
+	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
+	return changes, nil
 }

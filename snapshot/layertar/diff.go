@@ -2,7 +2,7 @@ package layertar
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -32,5 +32,18 @@ type Diffed struct {
 // tree: then it writes all of upper. The same trees give the same bytes. A
 // file that changes while it is read gives [ErrChanged].
 func Diff(ctx context.Context, lower, upper string, w io.Writer, opts DiffOptions) (Diffed, error) {
-	return Diffed{}, errors.ErrUnsupported
+	records, err := compare(ctx, lower, upper, opts.CompareOptions)
+	if err != nil {
+		return Diffed{}, fmt.Errorf("comparing trees: %w", err)
+	}
+	out := newOutflow(w)
+	diffed, err := writeLayer(ctx, upper, records, out, opts)
+	if cerr := out.close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return Diffed{}, fmt.Errorf("writing layer: %w", err)
+	}
+	diffed.DiffID, diffed.TarBytes = out.digest(), out.written
+	return diffed, nil
 }

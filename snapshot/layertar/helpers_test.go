@@ -5,6 +5,9 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -44,4 +47,39 @@ func manyFiles(t testing.TB, n int) []byte {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
+}
+
+func requireRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: owners, device nodes and trusted attributes")
+	}
+}
+
+// btrfs mounts a fresh loopback btrfs and returns its mount point.
+func btrfs(t *testing.T) string {
+	t.Helper()
+	requireRoot(t)
+	kinds, err := os.ReadFile("/proc/filesystems")
+	if err != nil || !bytes.Contains(kinds, []byte("\tbtrfs\n")) {
+		t.Skip("no btrfs in this kernel")
+	}
+	if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
+		t.Skip("no mkfs.btrfs")
+	}
+	dir := t.TempDir()
+	image, mnt := filepath.Join(dir, "bstest.img"), filepath.Join(dir, "mnt")
+	if err := os.Mkdir(mnt, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mkfs.btrfs", "-q", image)
+	run(t, "mount", "-o", "loop", image, mnt)
+	t.Cleanup(func() { run(t, "umount", mnt) })
+	return mnt
 }

@@ -1,0 +1,302 @@
+package layertar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lostFound = "lost+found"
+
+	// clockTick is more than the coarsest clock of any kernel in use (HZ=100) with some
+	// room: a change made after an instant is never stamped earlier than this before it.
+	clockTick = 50 * time.Millisecond
+)
+
+// comparer is one comparison of two trees. It never follows a symbolic link and knows
+// directories by descriptors only.
+type comparer struct {
+	ctx     context.Context
+	opts    CompareOptions
+	records []record
+	links   links
+	bufs    [2][]byte
+}
+
+// pair is one path in both trees; fd is -1 and there false where it is missing.
+type pair struct {
+	path         string
+	lower, upper half
+}
+
+type half struct {
+	fd    int // of the directory itself while it is walked
+	there bool
+	st    unix.Stat_t
+}
+
+// compare finds all differences, in the order of a tar.
+func compare(ctx context.Context, lower, upper string, opts CompareOptions) ([]record, error) {
+	c := &comparer{ctx: ctx, opts: opts, links: links{}}
+	root := pair{path: "."}
+	root.lower.fd = -1
+	var err error
+	if lower != "" {
+		if root.lower, err = openHalf(unix.AT_FDCWD, lower, 0); err != nil {
+			return nil, err
+		}
+		defer unix.Close(root.lower.fd)
+	}
+	if root.upper, err = openHalf(unix.AT_FDCWD, upper, 0); err != nil {
+		return nil, err
+	}
+	defer unix.Close(root.upper.fd)
+
+	c.records = append(c.records, record{path: ".", kind: Modify, out: outEntry})
+	changed, err := c.rootChanged(root)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.walk(root); err != nil {
+		return nil, err
+	}
+	if !changed {
+		c.records = c.records[1:]
+	}
+	c.addLinks()
+	slices.SortStableFunc(c.records, compareRecords)
+	return c.records, nil
+}
+
+func (c *comparer) rootChanged(root pair) (bool, error) {
+	if !root.lower.there {
+		return true, nil
+	}
+	return c.metadataDiffer(root, root.lower.fd, root.upper.fd, ".")
+}
+
+// openHalf opens a directory; flags is O_NOFOLLOW within a tree.
+func openHalf(dirfd int, base string, flags int) (half, error) {
+	flags |= unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	fd, err := unix.Openat(dirfd, base, flags|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) { // only the owner and root may leave the access time alone
+		fd, err = unix.Openat(dirfd, base, flags, 0)
+	}
+	if err != nil {
+		return half{fd: -1}, fmt.Errorf("opening directory %q: %w", base, err)
+	}
+	h := half{fd: fd, there: true}
+	if err := unix.Fstat(fd, &h.st); err != nil {
+		unix.Close(fd)
+		return half{fd: -1}, fmt.Errorf("inspecting directory %q: %w", base, err)
+	}
+	return h, nil
+}
+
+// walk compares what is in two directories, of which at least upper is there.
+func (c *comparer) walk(dir pair) error {
+	if err := c.ctx.Err(); err != nil {
+		return context.Cause(c.ctx)
+	}
+	lower, upper, err := c.names(dir)
+	if err != nil {
+		return err
+	}
+	pairs, err := c.join(dir, lower, upper)
+	if err != nil {
+		return err
+	}
+	c.deletions(dir, pairs)
+	for i := range pairs {
+		if !pairs[i].upper.there {
+			continue
+		}
+		if err := c.visit(dir, pairs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names lists both directories, sorted. A directory that has the same change time in both
+// snapshots has the same names.
+func (c *comparer) names(dir pair) (lower, upper []string, err error) {
+	if upper, err = readNames(dir.upper.fd); err != nil {
+		return nil, nil, fmt.Errorf("reading upper directory %q: %w", dir.path, err)
+	}
+	slices.Sort(upper)
+	switch {
+	case !dir.lower.there:
+	case c.untouched(dir):
+		lower = upper
+	default:
+		if lower, err = readNames(dir.lower.fd); err != nil {
+			return nil, nil, fmt.Errorf("reading lower directory %q: %w", dir.path, err)
+		}
+		slices.Sort(lower)
+	}
+	return lower, upper, nil
+}
+
+// untouched tells whether a path is the same inode in the same state in two snapshots of one lineage.
+func (c *comparer) untouched(p pair) bool {
+	l, u := &p.lower.st, &p.upper.st
+	if !c.opts.Snapshots || l.Ino != u.Ino || l.Ctim != u.Ctim ||
+		l.Mode != u.Mode || l.Size != u.Size || l.Mtim != u.Mtim {
+		return false
+	}
+	return c.opts.FrozenAt.IsZero() || time.Unix(u.Ctim.Unix()).Before(c.opts.FrozenAt.Add(-clockTick))
+}
+
+// join merges two sorted lists of names and inspects each.
+func (c *comparer) join(dir pair, lower, upper []string) ([]pair, error) {
+	pairs := make([]pair, 0, max(len(lower), len(upper)))
+	for len(lower) > 0 || len(upper) > 0 {
+		var name string
+		inLower := len(lower) > 0 && (len(upper) == 0 || lower[0] <= upper[0])
+		inUpper := len(upper) > 0 && (len(lower) == 0 || upper[0] <= lower[0])
+		p := pair{}
+		var err error
+		if inLower {
+			name, lower = lower[0], lower[1:]
+			if p.lower, err = inspect(dir.lower.fd, name); err != nil {
+				return nil, err
+			}
+		}
+		if inUpper {
+			name, upper = upper[0], upper[1:]
+			if p.upper, err = inspect(dir.upper.fd, name); err != nil {
+				return nil, err
+			}
+		}
+		p.path = name
+		if dir.path != "." {
+			p.path = dir.path + "/" + name
+		} else if name == lostFound && emptyDir(dir.lower.fd, p.lower) && emptyDir(dir.upper.fd, p.upper) {
+			continue // mkfs made it, not a layer
+		}
+		if p.lower.there || p.upper.there {
+			pairs = append(pairs, p)
+		}
+	}
+	return pairs, nil
+}
+
+// inspect reads the metadata of a name. Sockets count as missing: no layer holds them.
+func inspect(dirfd int, name string) (half, error) {
+	h := half{fd: -1}
+	if err := unix.Fstatat(dirfd, name, &h.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			err = ErrChanged // it was listed a moment ago
+		}
+		return h, fmt.Errorf("inspecting %q: %w", name, err)
+	}
+	h.there = h.kind() != unix.S_IFSOCK
+	return h, nil
+}
+
+func (h *half) kind() uint32 { return h.st.Mode & unix.S_IFMT }
+func (h *half) isDir() bool  { return h.there && h.kind() == unix.S_IFDIR }
+
+// emptyDir is true of an empty lost+found and of a missing one.
+func emptyDir(dirfd int, h half) bool {
+	if !h.there {
+		return true
+	}
+	if !h.isDir() {
+		return false
+	}
+	d, err := openHalf(dirfd, lostFound, unix.O_NOFOLLOW)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(d.fd)
+	names, err := readNames(d.fd)
+	return err == nil && len(names) == 0
+}
+
+// deletions records what upper lacks: one opaque marker where nothing of lower is left,
+// else a whiteout for each name.
+func (c *comparer) deletions(dir pair, pairs []pair) {
+	gone, kept := 0, 0
+	for i := range pairs {
+		switch {
+		case pairs[i].lower.there && pairs[i].upper.there:
+			kept++
+		case pairs[i].lower.there:
+			gone++
+		}
+	}
+	out := outWhiteout
+	if gone > 1 && kept == 0 && dir.path != "." {
+		out = outNothing
+		c.records = append(c.records, record{path: dir.path + "/" + opaqueMarker, out: outOpaque})
+	}
+	for i := range pairs {
+		if !pairs[i].upper.there {
+			c.records = append(c.records, record{path: pairs[i].path, kind: Delete, out: out, listed: true})
+		}
+	}
+}
+
+// visit compares one path that upper has.
+func (c *comparer) visit(parent, p pair) error {
+	if p.upper.isDir() {
+		return c.visitDir(parent, p)
+	}
+	r := record{path: p.path, kind: Add, out: outEntry, listed: true}
+	if p.lower.there {
+		r.kind = Modify
+		differ, err := c.filesDiffer(parent, p)
+		if err != nil {
+			return fmt.Errorf("comparing %q: %w", p.path, err)
+		}
+		r.listed = differ
+	}
+	c.links.note(p, !r.listed)
+	if r.listed {
+		c.records = append(c.records, r)
+	}
+	return nil
+}
+
+// visitDir records a directory before what is in it, and takes that back if
+// nothing was found.
+func (c *comparer) visitDir(parent, p pair) error {
+	base := baseName(p.path)
+	r := record{path: p.path, kind: Add, out: outEntry, listed: true}
+	changed := true
+	sub := pair{path: p.path, lower: half{fd: -1}}
+	if p.lower.there {
+		r.kind = Modify
+	}
+	var err error
+	if p.lower.isDir() {
+		if changed, err = c.metadataDiffer(p, parent.lower.fd, parent.upper.fd, base); err != nil {
+			return fmt.Errorf("comparing %q: %w", p.path, err)
+		}
+		if sub.lower, err = openHalf(parent.lower.fd, base, unix.O_NOFOLLOW); err != nil {
+			return err
+		}
+		defer unix.Close(sub.lower.fd)
+	}
+	if sub.upper, err = openHalf(parent.upper.fd, base, unix.O_NOFOLLOW); err != nil {
+		return err
+	}
+	defer unix.Close(sub.upper.fd)
+
+	at := len(c.records)
+	c.records = append(c.records, r)
+	if err := c.walk(sub); err != nil {
+		return err
+	}
+	if !changed && len(c.records) == at+1 {
+		c.records = c.records[:at]
+	}
+	return nil
+}
