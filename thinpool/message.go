@@ -135,6 +135,19 @@ func (p *Pool) SetTransactionID(ctx context.Context, from, to dm.TransactionID) 
 	return nil
 }
 
+// ReleaseHeldRoot lets go of a metadata snapshot that somebody held and did not release: while it is held no deleted
+// block becomes free. None held is no error.
+func (p *Pool) ReleaseHeldRoot(ctx context.Context) error {
+	st, err := p.Status(ctx)
+	if err == nil && st.HeldRoot != 0 {
+		err = p.message(ctx, dm.ReleaseMetadataSnapMessage)
+	}
+	if err != nil {
+		return fmt.Errorf("releasing the held metadata root: %w", err)
+	}
+	return nil
+}
+
 // message sends one message and makes sure that it was kept.
 func (p *Pool) message(ctx context.Context, text string) error {
 	p.reload.RLock()

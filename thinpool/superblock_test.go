@@ -1,0 +1,152 @@
+package thinpool
+
+import (
+	"encoding/binary"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/dm"
+)
+
+// captured is the superblock of a pool that Linux 6.1 made: 4 MiB of metadata, 64 MiB of data in blocks of 64 KiB, a
+// thin device with three blocks, one snapshot, transaction id 42.
+func captured(t testing.TB) []byte {
+	b, err := os.ReadFile("testdata/superblock-linux-6.1")
+	require.NoError(t, err)
+	return b
+}
+
+func TestParseSuperblock(t *testing.T) {
+	s, err := ParseSuperblock(captured(t))
+	require.NoError(t, err)
+	require.Equal(t, dm.TransactionID(42), s.TransactionID)
+	require.EqualValues(t, 1, s.Time, "one snapshot")
+	require.EqualValues(t, 128, s.BlockSize)
+	require.EqualValues(t, 1024, s.DataBlocks)
+	require.EqualValues(t, 1024, s.MetadataBlocks)
+	require.EqualValues(t, 3, s.UsedDataBlocks)
+	require.False(t, s.NeedsCheck)
+	require.Zero(t, s.HeldRoot)
+	require.Equal(t, uuid.Nil, s.Identity, "the kernel leaves the field alone")
+	require.NotZero(t, s.MappingRoot)
+	require.NotZero(t, s.DetailsRoot)
+}
+
+func TestParseSuperblockRefuses(t *testing.T) {
+	resum := func(b []byte) { binary.LittleEndian.PutUint32(b, superblockCsum(b)) }
+	for name, c := range map[string]struct {
+		change func(b []byte)
+		want   error
+	}{
+		"blank":            {func(b []byte) { clear(b) }, ErrNotFormatted},
+		"flipped bit":      {func(b []byte) { b[1000] ^= 4 }, ErrCorrupt},
+		"wrong magic":      {func(b []byte) { b[offMagic]++; resum(b) }, ErrCorrupt},
+		"newer version":    {func(b []byte) { b[offVersion]++; resum(b) }, ErrCorrupt},
+		"unknown feature":  {func(b []byte) { b[offIncompat] = 1; resum(b) }, ErrCorrupt},
+		"other block size": {func(b []byte) { b[offMetaBlockSize]++; resum(b) }, ErrCorrupt},
+		"other block":      {func(b []byte) { b[offBlocknr]++; resum(b) }, ErrCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := captured(t)
+			c.change(b)
+			_, err := ParseSuperblock(b)
+			require.ErrorIs(t, err, c.want)
+		})
+	}
+	_, err := ParseSuperblock(captured(t)[:4095])
+	require.ErrorIs(t, err, ErrCorrupt)
+}
+
+func TestIdentityIsKeptInTheSuperblock(t *testing.T) {
+	path := t.TempDir() + "/metadata"
+	require.NoError(t, os.WriteFile(path, captured(t), 0o600))
+	id := uuid.New()
+	require.NoError(t, setIdentity(path, id))
+	s, err := ReadSuperblock(path)
+	require.NoError(t, err)
+	require.Equal(t, id, s.Identity)
+	want, err := ParseSuperblock(captured(t))
+	require.NoError(t, err)
+	want.Identity = id
+	require.Equal(t, want, s, "nothing else changed")
+	require.NoError(t, wipeSuperblock(path))
+	_, err = ReadSuperblock(path)
+	require.ErrorIs(t, err, ErrNotFormatted)
+	require.ErrorIs(t, setIdentity(path, id), ErrNotFormatted)
+}
+
+func FuzzParseSuperblock(f *testing.F) {
+	f.Add(captured(f))
+	f.Add(make([]byte, superblockSize))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := ParseSuperblock(b)
+		if err == nil && (binary.LittleEndian.Uint32(b) != superblockCsum(b) || uint32(s.BlockSize) != binary.LittleEndian.Uint32(b[offBlockSize:])) {
+			t.Fatalf("accepted %+v", s)
+		}
+	})
+}
+
+func TestFindSignature(t *testing.T) {
+	const size = 4 << 20
+	for _, s := range signatures {
+		t.Run(s.name, func(t *testing.T) {
+			b := make([]byte, size)
+			at := s.offset
+			if at < 0 {
+				at += size
+			}
+			copy(b[at:], s.magic)
+			what, err := findSignature(strings.NewReader(string(b)), size)
+			require.NoError(t, err)
+			require.Contains(t, what, "signature of")
+		})
+	}
+	b := make([]byte, size)
+	what, err := findSignature(strings.NewReader(string(b)), size)
+	require.NoError(t, err)
+	require.Empty(t, what)
+	b[size-1] = 1
+	what, err = findSignature(strings.NewReader(string(b)), size)
+	require.NoError(t, err)
+	require.Contains(t, what, "unknown kind")
+	what, err = findSignature(strings.NewReader("tiny"), 4)
+	require.NoError(t, err)
+	require.Contains(t, what, "unknown kind")
+	what, err = findSignature(strings.NewReader(string(captured(t))), superblockSize)
+	require.NoError(t, err)
+	require.Contains(t, what, "thin pool metadata", "as a kernel writes it")
+}
+
+func TestNamesCarryTheIdentity(t *testing.T) {
+	c := Config{Identity: uuid.MustParse("11111111-2222-3333-4444-555555555555"), Name: "x", Data: "/d", Metadata: "/m", BlockSize: 128}
+	require.NoError(t, c.validate())
+	require.Equal(t, "BLOCKSTORE-11111111222233334444555555555555-pool", c.PoolUUID())
+	for _, id := range []dm.DeviceID{0, 16, dm.MaxDeviceID} {
+		got, ok := c.thinID(c.ThinUUID(id))
+		require.True(t, ok)
+		require.Equal(t, id, got)
+	}
+	for _, foreign := range []string{"", "LVM-abc", c.PoolUUID(), c.UUIDPrefix() + "99999999", c.UUIDPrefix() + "0000001x", c.UUIDPrefix() + "1"} {
+		_, ok := c.thinID(foreign)
+		require.False(t, ok, foreign)
+	}
+	for name, change := range map[string]func(*Config){
+		"no name": func(c *Config) { c.Name = "" }, "slash": func(c *Config) { c.Name = "a/b" },
+		"long name": func(c *Config) { c.Name = strings.Repeat("n", maxName+1) }, "no data": func(c *Config) { c.Data = "" },
+		"same path": func(c *Config) { c.Data = c.Metadata }, "block size": func(c *Config) { c.BlockSize = 127 },
+		"no identity": func(c *Config) { c.Identity = uuid.Nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := c
+			change(&bad)
+			require.ErrorIs(t, bad.validate(), ErrInvalid)
+		})
+	}
+	require.EqualValues(t, 64<<20, MetadataSizeFor(1<<30))
+	require.EqualValues(t, 1049<<20, MetadataSizeFor(1<<40))
+	require.Equal(t, MaxMetadataSize, MetadataSizeFor(1<<50))
+}
