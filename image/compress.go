@@ -29,9 +29,9 @@ const (
 
 const (
 	tarBlock = 512
-	// maxZstdWindow bounds the memory of a zstd decoder. Level 19 needs 8 MiB;
-	// RFC 8878 recommends that decoders support at least that.
-	maxZstdWindow = 64 << 20
+	// maxZstdWindow bounds the memory of a zstd decoder, of which two may be at work.
+	// Level 19 needs 8 MiB, level 20 32 MiB; RFC 8878 asks decoders for 8 MiB.
+	maxZstdWindow = 32 << 20
 )
 
 // sniff tells the compression from the beginning of a stream, a tar block of it
@@ -122,7 +122,7 @@ func (z zstdErrors) Read(p []byte) (int, error) {
 	n, err := z.r.Read(p)
 	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		err = &Error{Kind: ErrUnsupported, Text: fmt.Sprintf(
-			"zstd needs a window of more than %d MiB: compress it again without --long or --ultra", maxZstdWindow>>20), Err: err}
+			"zstd needs a window of more than %d MiB: compress it again without --long, at level 20 or below", maxZstdWindow>>20), Err: err}
 	}
 	return n, err
 }

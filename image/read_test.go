@@ -7,6 +7,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	"github.com/stretchr/testify/require"
@@ -188,4 +189,20 @@ func TestOpenTellsFilesFromArchives(t *testing.T) {
 	require.ErrorIs(t, err, snapshot.ErrInvalid)
 	_, err = Open(context.Background(), "x", OpenOptions{Platform: "arm"})
 	require.ErrorIs(t, err, snapshot.ErrInvalid)
+}
+
+func TestZstdWindowTooLarge(t *testing.T) {
+	var blob bytes.Buffer
+	w, err := zstd.NewWriter(&blob, zstd.WithWindowSize(2*maxZstdWindow))
+	require.NoError(t, err)
+	_, err = io.CopyN(w, &endless{}, 3*maxZstdWindow)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	files := dockerFiles(t, packers["plain"], threeLayers(t))
+	files[3].data = blob.Bytes()
+	s := newFakeStore()
+	_, err = openAndLoad(t, s, writeFile(t, tarOf(t, files...)), OpenOptions{})
+	require.ErrorIs(t, err, ErrUnsupported)
+	require.ErrorContains(t, err, "without --long")
+	require.True(t, s.empty())
 }
