@@ -1,0 +1,267 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"blockstore.dev/blockstore/snapshot/mount"
+)
+
+// TestMain lets the scripts run this binary as the command "blockstore", just as
+// it is installed.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"blockstore": main})
+}
+
+// testDriver is the driver that the scripts run on: BSTEST_DRIVER, or
+// devicemapper on a kernel that has it, else btrfs.
+func testDriver() string {
+	if d := os.Getenv("BSTEST_DRIVER"); d != "" {
+		return d
+	}
+	if _, err := os.Stat("/dev/mapper/control"); err == nil {
+		return driverDM
+	}
+	return driverBtrfs
+}
+
+// TestScripts runs testdata/script/*.txtar, each on a store of its own. What the
+// scripts can do beyond testscript's own commands:
+//
+//	bs [=CODE] ARG...    blockstore on the script's store; exit code 0, or CODE
+//	setup                makes that store on the driver under test
+//	teardown             check, destroy, and nothing of it is left in the kernel
+//	mktar OUT DIR        the tar of a directory, all of it root's
+//	mkimage OUT REF TAR… a docker archive of those layers
+//	patch FILE AT TEXT   overwrites bytes in the middle of a file
+//	capture VAR          keeps the last stdout in a variable
+func TestScripts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("must be root to make stores")
+	}
+	a := &app{kinds: kinds()}
+	k := a.kind(testDriver())
+	if k == nil {
+		t.Fatalf("BSTEST_DRIVER=%s: no such driver in this program", testDriver())
+	}
+	if err := k.Probe(context.Background()); err != nil {
+		t.Skip(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("DRIVER", testDriver())
+			e.Setenv("STORE", filepath.Join(e.WorkDir, "store"))
+			e.Defer(func() { sweep(e.WorkDir) })
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if d, ok := strings.CutPrefix(cond, "driver:"); ok {
+				return d == testDriver(), nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"bs": cmdBS, "setup": cmdSetup, "teardown": cmdTeardown,
+			"mktar": cmdMktar, "mkimage": cmdMkimage, "patch": cmdPatch, "capture": cmdCapture,
+		},
+	})
+}
+
+// sweep takes away what a failed script left, so that the machine stays clean.
+func sweep(work string) {
+	under, _ := mount.Below(work)
+	for i := len(under) - 1; i >= 0; i-- {
+		_ = mount.Unmount(under[i].Target)
+	}
+	var discard bytes.Buffer
+	for _, e := range glob(filepath.Join(work, "*", "catalog.db")) {
+		run(context.Background(), []string{"--root", filepath.Dir(e), "destroy", "--yes"}, &discard, &discard, &discard)
+	}
+}
+
+func glob(pattern string) []string {
+	list, _ := filepath.Glob(pattern)
+	return list
+}
+
+func cmdBS(ts *testscript.TestScript, neg bool, args []string) {
+	want := 0
+	if len(args) > 0 && strings.HasPrefix(args[0], "=") {
+		n, err := strconv.Atoi(args[0][1:])
+		ts.Check(err)
+		want, args = n, args[1:]
+	}
+	if neg {
+		ts.Fatalf("say which exit code is expected: bs =N")
+	}
+	err := ts.Exec("blockstore", append([]string{"--root", ts.Getenv("STORE")}, args...)...)
+	got := 0
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, not %d: blockstore %s", got, want, strings.Join(args, " "))
+	}
+}
+
+func cmdSetup(ts *testscript.TestScript, _ bool, args []string) {
+	cmdBS(ts, false, append([]string{"init", "--driver", testDriver(), "--loopback", "1G", "--base-size", "256M"}, args...))
+}
+
+// cmdTeardown is how every script ends.
+func cmdTeardown(ts *testscript.TestScript, _ bool, _ []string) {
+	cmdBS(ts, false, []string{"check", "--content"})
+	cmdBS(ts, false, []string{"--json", "info"})
+	var st struct {
+		StoreID string `json:"storeID"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &st))
+	cmdBS(ts, false, []string{"destroy", "--yes"})
+	if left := leaks(ts.Getenv("WORK"), st.StoreID); len(left) > 0 {
+		ts.Fatalf("left behind: %s", strings.Join(left, ", "))
+	}
+}
+
+// leaks lists what the kernel still has of a store that is destroyed.
+func leaks(work, id string) []string {
+	var left []string
+	under, _ := mount.Below(work)
+	for _, e := range under {
+		left = append(left, "mount "+e.Target)
+	}
+	for _, f := range glob("/sys/block/loop*/loop/backing_file") {
+		if b, _ := os.ReadFile(f); strings.HasPrefix(string(b), work+"/") {
+			left = append(left, "loop device of "+strings.TrimSpace(string(b)))
+		}
+	}
+	for _, f := range append(glob("/sys/block/dm-*/dm/uuid"), glob("/sys/block/dm-*/dm/name")...) {
+		b, _ := os.ReadFile(f)
+		s := strings.ReplaceAll(strings.ToLower(string(b)), "-", "")
+		if strings.Contains(s, strings.ReplaceAll(strings.ToLower(id), "-", "")) {
+			left = append(left, "device "+strings.TrimSpace(string(b)))
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(work, "store")); err == nil {
+		left = append(left, "the root directory")
+	}
+	return left
+}
+
+// cmdMktar writes files as root's, with times that are the same each time.
+func cmdMktar(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: mktar OUT DIR")
+	}
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	dir := ts.MkAbs(args[1])
+	ts.Check(filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(dir, path)
+		if err != nil || rel == "." {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		link := ""
+		if info.Mode()&fs.ModeSymlink != 0 {
+			link, _ = os.Readlink(path)
+		}
+		h, err := tar.FileInfoHeader(info, link)
+		if err != nil {
+			return err
+		}
+		h.Name, h.Uid, h.Gid, h.Uname, h.Gname = rel, 0, 0, "root", "root"
+		h.ModTime = time.Unix(1_700_000_000, 0)
+		if err := tw.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(tw, f)
+		return err
+	}))
+	ts.Check(tw.Close())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
+}
+
+func cmdMkimage(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 3 {
+		ts.Fatalf("usage: mkimage OUT REF TAR...")
+	}
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	add := func(name string, content []byte) {
+		ts.Check(tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}))
+		_, err := tw.Write(content)
+		ts.Check(err)
+	}
+	var layers, diffIDs []string
+	for i, t := range args[2:] {
+		raw, err := os.ReadFile(ts.MkAbs(t))
+		ts.Check(err)
+		diffIDs = append(diffIDs, fmt.Sprintf("sha256:%x", sha256.Sum256(raw)))
+		layers = append(layers, fmt.Sprintf("%d/layer.tar", i))
+		add(layers[i], raw)
+	}
+	config, err := json.Marshal(map[string]any{
+		"architecture": "amd64", "os": "linux", "created": "2024-01-02T03:04:05Z",
+		"config":  map[string]any{"Cmd": []string{"/bin/sh"}},
+		"rootfs":  map[string]any{"type": "layers", "diff_ids": diffIDs},
+		"history": []map[string]any{{"created": "2024-01-02T03:04:05Z", "created_by": "made by a test"}},
+	})
+	ts.Check(err)
+	name := fmt.Sprintf("%x.json", sha256.Sum256(config))
+	add(name, config)
+	manifest, err := json.Marshal([]map[string]any{{"Config": name, "RepoTags": []string{args[1]}, "Layers": layers}})
+	ts.Check(err)
+	add("manifest.json", manifest)
+	ts.Check(tw.Close())
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
+}
+
+func cmdPatch(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: patch FILE AT TEXT")
+	}
+	at, err := parseSize(args[1])
+	ts.Check(err)
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
+	ts.Check(err)
+	_, err = f.WriteAt([]byte(args[2]), at)
+	ts.Check(errors.Join(err, f.Close()))
+}
+
+func cmdCapture(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: capture VAR")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
