@@ -58,7 +58,7 @@ test-host: build tools ## the tests on this machine's own kernel
 	bin/tiers host $(PKG)
 
 .PHONY: test-uml
-test-uml: build tools ## in User Mode Linux: the tests that the host skips for want of device-mapper; all of PKG's with ARGS
+test-uml: build tools ## in User Mode Linux: the tests that the host skips; all of PKG's with ARGS
 ifneq ($(ARGS),)
 	bin/tiers gotest $(PKG) -- $(ARGS)
 else

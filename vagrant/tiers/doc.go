@@ -1,7 +1,7 @@
 // Command tiers runs the project's tests on every kernel that they need and
 // says what ran where.
 //
-//	tiers test   [flags] [PACKAGE]...            the host tier, then the uml tier for what the host could not run
+//	tiers test   [flags] [PACKAGE]...            the host tier, then the uml tier for what the host skipped
 //	tiers host   [flags] [PACKAGE]...            the host tier alone
 //	tiers uml    [flags] [PACKAGE]...            as test, with the host's results from go's cache where it has them
 //	tiers gotest [flags] PACKAGE... [-- FLAG...] all tests of the packages in User Mode Linux, with test flags
@@ -21,10 +21,9 @@
 // uml tier has it, and so is a package whose binary ended without a verdict
 // (a panic, a time limit) and a tier in which nothing ran.
 //
-// The uml tier runs just the tests that the host skipped for a reason that
-// names device-mapper: on a host that has it, everything runs there. Packages
-// given with --uml-all run there as well, whole: their tests take another driver
-// on another kernel.
+// The uml tier runs the tests that the host skipped: on a host that has
+// everything it runs none. Packages given with --uml-all run there as well,
+// whole: their tests take another driver on another kernel.
 //
 // Afterwards nothing may be left: loop devices, mounts, device-mapper devices,
 // processes or files of the tests fail the run.

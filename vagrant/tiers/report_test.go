@@ -88,7 +88,7 @@ func TestFailures(t *testing.T) {
 func TestUMLSelection(t *testing.T) {
 	host := of(hostTier, map[string]result{
 		"a TestX": noDM, "a TestY": yes, "a TestZ/one_(two)": noDM,
-		"b TestX": {outcome: skipped, reason: "no ZFS"},
+		"b TestX": {outcome: skipped, reason: "no ZFS"}, "b": yes, "c": {outcome: skipped, reason: "no test files"},
 	})
-	assert.Equal(t, map[string]string{"a": `^TestX$|^TestZ$/^one_\(two\)$`}, umlSelection(host))
+	assert.Equal(t, map[string]string{"a": `^TestX$|^TestZ$/^one_\(two\)$`, "b": "^TestX$"}, umlSelection(host))
 }

@@ -15,13 +15,14 @@ import (
 	"time"
 )
 
-// umlSelection picks the tests that the host skipped for want of
-// device-mapper: for each package the expression for -test.run.
+// umlSelection picks the tests that the host skipped, for want of
+// device-mapper, of a capability, of a machine of their own: for each package
+// the expression for -test.run. What UML lacks too is skipped once more.
 func umlSelection(host *tier) map[string]string {
 	names := map[string][]string{}
 	for _, key := range sortedKeys(host.results) {
 		r := host.results[key]
-		if key.test != "" && r.outcome == skipped && wantsUML(r.reason) {
+		if key.test != "" && r.outcome == skipped {
 			names[key.pkg] = append(names[key.pkg], runExpression(key.test))
 		}
 	}
