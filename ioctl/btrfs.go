@@ -27,7 +27,6 @@ func btrfsSubvolGetflags() uintptr    { return IOR[uint64](BTRFS_IOCTL_MAGIC, 25
 func btrfsSubvolSetflags() uintptr    { return IOW[uint64](BTRFS_IOCTL_MAGIC, 26) }
 func btrfsDevInfo() uintptr           { return IOWR[BtrfsDevInfoArgs](BTRFS_IOCTL_MAGIC, 30) }
 func btrfsFsInfo() uintptr            { return IOR[BtrfsFsInfoArgs](BTRFS_IOCTL_MAGIC, 31) }
-func btrfsInoPaths() uintptr          { return IOWR[BtrfsInoPathArgs](BTRFS_IOCTL_MAGIC, 35) }
 func btrfsQuotaCtl() uintptr          { return IOWR[BtrfsQuotaCtlArgs](BTRFS_IOCTL_MAGIC, 40) }
 func btrfsQgroupAssign() uintptr      { return IOW[BtrfsQgroupAssignArgs](BTRFS_IOCTL_MAGIC, 41) }
 func btrfsQgroupCreate() uintptr      { return IOW[BtrfsQgroupCreateArgs](BTRFS_IOCTL_MAGIC, 42) }
@@ -145,29 +144,6 @@ func BtrfsInoLookup(fd int, tree, objectid uint64) (uint64, string, error) {
 		return 0, "", err
 	}
 	return args.Treeid, getName(args.Name[:]), nil
-}
-
-// BtrfsInoPaths lists the names of an inode, relative to the subvolume of fd.
-// Its answer may be cut: missing is the number of bytes that did not fit.
-func BtrfsInoPaths(fd int, inode uint64, size int) (names []string, missing uint32, err error) {
-	const header = int(unsafe.Sizeof(BtrfsDataContainer{}))
-	words := make([]uint64, (max(size, 4096)+7)/8)
-	var pin runtime.Pinner
-	defer pin.Unpin()
-	pin.Pin(&words[0])
-	args := BtrfsInoPathArgs{Inum: inode, Size: uint64(len(words) * 8), Fspath: uint64(uintptr(unsafe.Pointer(&words[0])))}
-	if err := btrfsCall(fd, btrfsInoPaths(), unsafe.Pointer(&args)); err != nil {
-		return nil, 0, err
-	}
-	container := (*BtrfsDataContainer)(unsafe.Pointer(&words[0]))
-	data := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*8)[header:]
-	for i := range int(container.ElemCnt) {
-		if i >= len(words)-header/8 || words[header/8+i] >= uint64(len(data)) {
-			return nil, 0, unix.EPROTO
-		}
-		names = append(names, getName(data[words[header/8+i]:]))
-	}
-	return names, container.BytesMissing, nil
 }
 
 // BtrfsSync writes out all dirty data, commits and wakes the cleaner.

@@ -247,23 +247,6 @@ type BtrfsSearchArgsV2 struct {
 	BufSize uint64
 }
 
-// BtrfsInoPathArgs is struct btrfs_ioctl_ino_path_args.
-type BtrfsInoPathArgs struct {
-	Inum     uint64
-	Size     uint64
-	Reserved [4]uint64
-	Fspath   uint64 // a pointer
-}
-
-// BtrfsDataContainer is struct btrfs_data_container without its flexible
-// array.
-type BtrfsDataContainer struct {
-	BytesLeft    uint32
-	BytesMissing uint32
-	ElemCnt      uint32
-	ElemMissed   uint32
-}
-
 // BtrfsSubvolWait is struct btrfs_ioctl_subvol_wait (Linux 6.13).
 type BtrfsSubvolWait struct {
 	Subvolid uint64

@@ -179,6 +179,49 @@ func DecodeBtrfsDirItems(data []byte) ([]BtrfsDirItem, error) {
 	return items, nil
 }
 
+// Offsets in struct btrfs_inode_ref and btrfs_inode_extref, which a name follows. An
+// item may hold several, one after the other.
+const (
+	inodeRefNameLen = 8
+	inodeRefSize    = 10
+
+	inodeExtrefParent  = 0
+	inodeExtrefNameLen = 16
+	inodeExtrefSize    = 18
+)
+
+// BtrfsInodeName is one name of an inode.
+type BtrfsInodeName struct {
+	Parent uint64 // the directory's inode
+	Name   string
+}
+
+// DecodeBtrfsInodeRefs reads an INODE_REF; parent is its key's offset.
+func DecodeBtrfsInodeRefs(parent uint64, data []byte) ([]BtrfsInodeName, error) {
+	return decodeNames(data, inodeRefSize, inodeRefNameLen, func([]byte) uint64 { return parent })
+}
+
+// DecodeBtrfsInodeExtrefs reads an INODE_EXTREF.
+func DecodeBtrfsInodeExtrefs(data []byte) ([]BtrfsInodeName, error) {
+	return decodeNames(data, inodeExtrefSize, inodeExtrefNameLen, func(ref []byte) uint64 { return le64(ref, inodeExtrefParent) })
+}
+
+func decodeNames(data []byte, size, length int, parent func([]byte) uint64) ([]BtrfsInodeName, error) {
+	var names []BtrfsInodeName
+	for len(data) > 0 {
+		if len(data) < size {
+			return nil, shortItem("inode reference", len(data), size)
+		}
+		end := size + int(le16(data, length))
+		if len(data) < end {
+			return nil, shortItem("inode reference", len(data), end)
+		}
+		names = append(names, BtrfsInodeName{Parent: parent(data), Name: string(data[size:end])})
+		data = data[end:]
+	}
+	return names, nil
+}
+
 // Offsets in struct btrfs_file_extent_item. An inline extent's data begins where
 // the others have disk_bytenr.
 const (

@@ -29,6 +29,10 @@ func TestBtrfsDiskItems(t *testing.T) {
 			"location": dirItemLocation, "transid": dirItemTransid, "data_len": dirItemDataLen,
 			"name_len": dirItemNameLen, "type": dirItemType, "": dirItemSize,
 		},
+		"btrfs_inode_ref": {"name_len": inodeRefNameLen, "": inodeRefSize},
+		"btrfs_inode_extref": {
+			"parent_objectid": inodeExtrefParent, "name_len": inodeExtrefNameLen, "name": inodeExtrefSize,
+		},
 		"btrfs_file_extent_item": {
 			"generation": fileExtentGeneration, "ram_bytes": fileExtentRAMBytes, "compression": fileExtentCompression,
 			"type": fileExtentType, "disk_bytenr": fileExtentDiskBytenr, "disk_num_bytes": fileExtentDiskNumBytes,
@@ -61,6 +65,12 @@ func FuzzDecodeBtrfsItems(f *testing.F) {
 		}
 		if items, err := DecodeBtrfsDirItems(data); err == nil {
 			require.LessOrEqual(t, len(items)*dirItemSize, len(data))
+		}
+		if names, err := DecodeBtrfsInodeRefs(256, data); err == nil {
+			require.LessOrEqual(t, len(names)*inodeRefSize, len(data))
+		}
+		if names, err := DecodeBtrfsInodeExtrefs(data); err == nil {
+			require.LessOrEqual(t, len(names)*inodeExtrefSize, len(data))
 		}
 		if extent, err := DecodeBtrfsFileExtent(data); err == nil {
 			require.LessOrEqual(t, extent.Inline, len(data))

@@ -28,8 +28,6 @@ func TestBtrfsABI(t *testing.T) {
 			{c: "struct btrfs_ioctl_search_key", goType: BtrfsSearchKey{}, fields: map[string]string{"TreeID": "tree_id"}},
 			{c: "struct btrfs_ioctl_search_header", goType: BtrfsSearchHeader{}},
 			{c: "struct btrfs_ioctl_search_args_v2", goType: BtrfsSearchArgsV2{}},
-			{c: "struct btrfs_ioctl_ino_path_args", goType: BtrfsInoPathArgs{}},
-			{c: "struct btrfs_data_container", goType: BtrfsDataContainer{}},
 			{c: "struct btrfs_ioctl_subvol_wait", goType: BtrfsSubvolWait{}, newer: "BTRFS_IOC_SUBVOL_SYNC_WAIT"},
 			{c: "struct btrfs_ioctl_fs_info_args", goType: BtrfsFsInfoArgs{}, fields: map[string]string{
 				"MaxID": "max_id", "MetadataUUID": "metadata_uuid",
@@ -92,7 +90,7 @@ func btrfsNumbers() map[string]uint64 {
 		"SPACE_INFO": btrfsSpaceInfo(), "WAIT_SYNC": btrfsWaitSync(), "SNAP_CREATE_V2": btrfsSnapCreateV2(),
 		"START_SYNC": btrfsStartSync(), "SUBVOL_CREATE_V2": btrfsSubvolCreateV2(), "SUBVOL_GETFLAGS": btrfsSubvolGetflags(),
 		"SUBVOL_SETFLAGS": btrfsSubvolSetflags(), "DEV_INFO": btrfsDevInfo(), "FS_INFO": btrfsFsInfo(),
-		"INO_PATHS": btrfsInoPaths(), "QUOTA_CTL": btrfsQuotaCtl(), "QGROUP_ASSIGN": btrfsQgroupAssign(),
+		"QUOTA_CTL": btrfsQuotaCtl(), "QGROUP_ASSIGN": btrfsQgroupAssign(),
 		"QGROUP_CREATE": btrfsQgroupCreate(), "QGROUP_LIMIT": btrfsQgroupLimit(), "GET_DEV_STATS": btrfsGetDevStats(),
 		"GET_FEATURES": btrfsGetFeatures(), "GET_SUBVOL_INFO": btrfsGetSubvolInfo(), "GET_SUBVOL_ROOTREF": btrfsGetSubvolRootref(),
 		"SNAP_DESTROY_V2": btrfsSnapDestroyV2(), "GET_SUPPORTED_FEATURES": btrfsSupportedFeatures(),
