@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -82,4 +83,76 @@ func btrfs(t *testing.T) string {
 	run(t, "mount", "-o", "loop", image, mnt)
 	t.Cleanup(func() { run(t, "umount", mnt) })
 	return mnt
+}
+
+// entry is a header with its content.
+type entry struct {
+	tar.Header
+	data string
+}
+
+func file(name, data string) entry {
+	return entry{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, ModTime: epoch}, data}
+}
+
+func dir(name string, mode int64) entry {
+	return entry{Header: tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode, ModTime: epoch}}
+}
+
+func symlink(name, target string) entry {
+	return entry{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, ModTime: epoch}}
+}
+
+func hardlink(name, target string) entry {
+	return entry{Header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, ModTime: epoch}}
+}
+
+// tarOf makes a PAX tar.
+func tarOf(t testing.TB, entries ...entry) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, e := range entries {
+		h := e.Header
+		h.Size = int64(len(e.data))
+		if h.Typeflag != tar.TypeXGlobalHeader {
+			h.Format = tar.FormatPAX
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(e.data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// hookReader calls hook, and fails with err if that is set, once at bytes were read.
+type hookReader struct {
+	data []byte
+	at   int
+	off  int
+	hook func()
+	err  error
+}
+
+func (r *hookReader) Read(p []byte) (int, error) {
+	if r.off >= r.at {
+		if r.hook != nil {
+			r.hook()
+		}
+		if r.err != nil {
+			return 0, r.err
+		}
+	}
+	if r.off == len(r.data) {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), 4096)], r.data[r.off:])
+	r.off += n
+	return n, nil
 }
