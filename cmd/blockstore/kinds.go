@@ -7,7 +7,7 @@ import (
 )
 
 // kinds are the drivers that this program has, in the order in which `init
-// --driver auto` prefers them.
+// --driver auto` goes through them.
 func kinds() []snapshot.Kind {
 	return []snapshot.Kind{btrfs.Kind{}, thin.Kind{}}
 }
