@@ -134,8 +134,11 @@ func (k cookie) wait(ctx context.Context, limit time.Duration) error {
 			err = nil
 		}
 	}
-	if errors.Is(err, unix.EIDRM) || errors.Is(err, unix.EINVAL) {
+	switch {
+	case errors.Is(err, unix.EIDRM), errors.Is(err, unix.EINVAL):
 		return nil
+	case errors.Is(err, unix.EAGAIN):
+		return fmt.Errorf("waiting for udev for %s: %w", limit, os.ErrDeadlineExceeded)
 	}
 	return fmt.Errorf("waiting for udev: %w", err)
 }

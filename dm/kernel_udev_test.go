@@ -1,0 +1,80 @@
+package dm_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"blockstore.dev/blockstore/dm"
+	"github.com/stretchr/testify/require"
+)
+
+// udevLab is a lab whose client waits for a udev daemon that runs, long enough for a
+// slow machine's daemon to work off the events of the tests before.
+func udevLab(t *testing.T) (*lab, *[]error) {
+	t.Helper()
+	l := newLab(t)
+	if _, err := os.Stat("/run/udev/control"); err != nil {
+		t.Skip("no udev daemon runs here")
+	}
+	waits := &[]error{}
+	client, err := dm.Open(dm.Options{Udev: dm.UdevWait, UdevTimeout: 2 * time.Minute, Observer: func(call dm.Call) {
+		l.observe(call)
+		if call.Command == "UDEV_WAIT" {
+			*waits = append(*waits, call.Err)
+		}
+	}})
+	require.NoError(t, err)
+	quiet := l.Client
+	l.Client = client
+	t.Cleanup(func() {
+		require.NoError(t, client.Close())
+		l.Client = quiet // for the leak check
+	})
+	return l, waits
+}
+
+// TestKernelUdevWait: when an operation returns, udev has made, moved or removed its link,
+// and no semaphore is left.
+func TestKernelUdevWait(t *testing.T) {
+	l, waits := udevLab(t)
+	before, err := os.ReadFile("/proc/sysvipc/sem")
+	require.NoError(t, err)
+	link := filepath.Join("/dev/mapper", l.name("udev"))
+	info, err := l.CreateLoaded(t.Context(), l.name("udev"), "", dm.NewTable(64, dm.Zero{}), dm.LoadOptions{})
+	require.NoError(t, err)
+	target, err := filepath.EvalSymlinks(link)
+	require.NoError(t, err)
+	require.Equal(t, dm.Path(info.Dev), target)
+	require.NoError(t, l.Rename(t.Context(), l.name("udev"), l.name("udev2")))
+	_, err = os.Lstat(link + "2")
+	require.NoError(t, err)
+	_, err = os.Lstat(link)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = l.Remove(t.Context(), dm.Name(l.name("udev2")), dm.RemoveOptions{})
+	require.NoError(t, err)
+	_, err = os.Lstat(link + "2")
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.Equal(t, []error{nil, nil, nil}, *waits)
+	after, err := os.ReadFile("/proc/sysvipc/sem")
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after))
+}
+
+// TestKernelUdevLeavesContentAlone: with a file system on it a device is still not probed.
+func TestKernelUdevLeavesContentAlone(t *testing.T) {
+	l, _ := udevLab(t)
+	disk := loop(t, 16<<20)
+	info := l.device("quiet", "", dm.NewTable(32768, dm.Linear{Device: disk}))
+	mkfs(t, dm.Path(info.Dev))
+	_, err := l.Remove(t.Context(), dm.Dev(info.Dev), dm.RemoveOptions{Wait: 10 * time.Second})
+	require.NoError(t, err)
+	info = l.device("quiet", "", dm.NewTable(32768, dm.Linear{Device: disk}))
+	database, err := os.ReadFile("/run/udev/data/b" + info.Dev.String())
+	require.NoError(t, err)
+	require.Contains(t, string(database), "DM_UDEV_DISABLE_OTHER_RULES_FLAG=1")
+	require.NotContains(t, string(database), "ID_FS_TYPE")
+	_, err = l.Remove(t.Context(), dm.Dev(info.Dev), dm.RemoveOptions{})
+	require.NoError(t, err, "no udev worker holds the device")
+}
