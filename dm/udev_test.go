@@ -97,24 +97,31 @@ func TestWaitForUdev(t *testing.T) {
 
 // TestUdevWaitIsBounded: a udev that never answers costs the limit, no error, no semaphore.
 func TestUdevWaitIsBounded(t *testing.T) {
-	for name, limit := range map[string]time.Duration{"limit": 20 * time.Millisecond, "context": time.Hour} {
+	const short = 20 * time.Millisecond
+	for name, c := range map[string]struct {
+		limit, context time.Duration
+		want           error
+	}{
+		"limit":   {short, time.Hour, os.ErrDeadlineExceeded},
+		"context": {time.Hour, short, context.DeadlineExceeded},
+	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), c.context)
 			defer cancel()
 			var waits []error
 			var base uint32
-			options := Options{Udev: UdevWait, UdevTimeout: limit, Observer: func(call Call) {
+			options := Options{Udev: UdevWait, UdevTimeout: c.limit, Observer: func(call Call) {
 				if call.Command == udevWaitCall {
 					waits = append(waits, call.Err)
 				}
 			}}
-			c, _ := udevClient(t, options, func(b uint32) { base = b })
-			_, err := c.Create(t.Context(), "a", "")
+			client, _ := udevClient(t, options, func(b uint32) { base = b })
+			_, err := client.Create(t.Context(), "a", "")
 			require.NoError(t, err)
-			_, err = c.Resume(ctx, Name("a"))
+			_, err = client.Resume(ctx, Name("a"))
 			require.NoError(t, err, "the resume has happened")
 			require.Len(t, waits, 1)
-			require.Error(t, waits[0])
+			require.ErrorIs(t, waits[0], c.want)
 			_, err = semaphore(base)
 			require.ErrorIs(t, err, unix.ENOENT)
 		})
