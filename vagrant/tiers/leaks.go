@@ -42,19 +42,48 @@ func takeTraces() (traces, error) {
 			found["device-mapper device "+strings.TrimSpace(string(text))] = true
 		}
 	}
-	mounts, err := os.Open("/proc/self/mountinfo")
+	mounted, err := mounts()
+	for _, m := range mounted {
+		found["mount "+m.dir+" of "+m.source] = true
+	}
+	return found, err
+}
+
+// mount is a line of mountinfo.
+type mount struct{ dir, source string }
+
+func mounts() ([]mount, error) {
+	info, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	defer mounts.Close()
-	lines := bufio.NewScanner(mounts)
+	defer info.Close()
+	var found []mount
+	lines := bufio.NewScanner(info)
 	for lines.Scan() {
-		// proc(5): the fifth field is the mount point; source and type follow " - ".
+		// proc(5): the fifth field is the mount point; type, source and options follow " - ".
 		fields := strings.Fields(lines.Text())
 		_, source, _ := strings.Cut(lines.Text(), " - ")
-		found["mount "+fields[4]+" of "+source] = true
+		found = append(found, mount{dir: fields[4], source: source})
 	}
 	return found, lines.Err()
+}
+
+// sweep removes the tests' directory, mounts in it first: what is mounted
+// there need not be ours to delete.
+func sweep(dir string) error {
+	mounted, err := mounts()
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Backward(mounted) {
+		if strings.HasPrefix(m.dir, dir+"/") {
+			if err := unix.Unmount(m.dir, unix.MNT_DETACH); err != nil {
+				return fmt.Errorf("unmounting %s, so %s stays: %w", m.dir, dir, err)
+			}
+		}
+	}
+	return os.RemoveAll(dir)
 }
 
 // leaks compares with what was there before. Only what names the tests'

@@ -43,6 +43,21 @@ func TestAMountIsALeak(t *testing.T) {
 	assert.Contains(t, found[0].Error(), "mount "+mnt)
 }
 
+func TestSweepingLeavesWhatIsMountedAlone(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	foreign, dir := t.TempDir(), filepath.Join(t.TempDir(), "bstest")
+	keep := filepath.Join(foreign, "keep")
+	require.NoError(t, os.WriteFile(keep, nil, 0o600))
+	mnt := filepath.Join(dir, "a", "mnt")
+	require.NoError(t, os.MkdirAll(mnt, 0o700))
+	require.NoError(t, unix.Mount(foreign, mnt, "", unix.MS_BIND, ""))
+	require.NoError(t, sweep(dir))
+	assert.NoDirExists(t, dir)
+	assert.FileExists(t, keep)
+}
+
 func TestAProcessIsALeakAndIsEnded(t *testing.T) {
 	require.NoError(t, adoptOrphans())
 	t.Cleanup(func() { assert.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)) })

@@ -90,7 +90,7 @@ func parseOptions(verb string, args []string) (options, error) {
 }
 
 // testAll runs the host tier, the uml tier for what it skipped, and reports.
-func testAll(ctx context.Context, o options, hostFlags []string, withUML bool) error {
+func testAll(ctx context.Context, o options, hostFlags []string, withUML bool) (err error) {
 	before, err := takeTraces()
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func testAll(ctx context.Context, o options, hostFlags []string, withUML bool) e
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, sweep(dir)) }()
 	host, hostErr := runHost(ctx, o, dir, hostFlags)
 	tiers, errs := []*tier{host}, []error{hostErr}
 	if withUML && ctx.Err() == nil {
