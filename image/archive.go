@@ -147,13 +147,16 @@ func (o *opener) form() (Form, error) {
 	if err != nil {
 		return "", err
 	}
+	_, isDir := o.docs.members.(dirMembers)
 	switch {
+	case docker && isDir && !oci:
+		return "", bad(ErrUnsupported, "", "a directory with a manifest.json and no index.json, as skopeo's dir: transport makes it: "+
+			"copy it to an OCI layout (skopeo copy dir:… oci:…)")
 	case docker && !(oci && o.explicit):
 		return FormDocker, nil
 	case oci:
 		return FormOCI, nil
-	}
-	if _, ok := o.docs.members.(dirMembers); ok {
+	case isDir:
 		return "", bad(ErrMalformed, "", "no index.json in it: not an OCI image layout")
 	}
 	return FormDockerV1, nil

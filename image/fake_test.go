@@ -210,3 +210,9 @@ func openAndLoad(t *testing.T, s *fakeStore, source string, o OpenOptions) ([]Lo
 }
 
 var someTime = time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
+
+// The store is what the package needs of it.
+var (
+	_ Loader = (*snapshot.Store)(nil)
+	_ Saver  = (*snapshot.Store)(nil)
+)

@@ -92,6 +92,13 @@ func TestChoiceOfPlatform(t *testing.T) {
 			delete(n, "mediaType")
 			return l.index(n.named("a"))
 		}, "", result{archs: []string{host}}},
+		"two of one name": {func(l *layout) []zooFile {
+			return l.index(l.image("gzip", archImage(t, host)).named("a"), l.image("gzip", zooImage{layers: [][]byte{zooLayer(t, "z")}, arch: host}).named("a"))
+		}, "", result{kind: ErrMalformed}},
+		"one of one name twice": {func(l *layout) []zooFile {
+			d := l.image("gzip", archImage(t, host)).named("a")
+			return l.index(d, d)
+		}, "", result{archs: []string{host}}},
 		"empty": {func(l *layout) []zooFile { return l.index() }, "", result{}},
 	}
 	for name, c := range cases {
@@ -152,6 +159,7 @@ func TestNamesOfLayouts(t *testing.T) {
 		"name and tag":     {map[string]string{"org.opencontainers.image.ref.name": "debian:12"}, []string{"debian:12"}},
 		"full":             {map[string]string{"org.opencontainers.image.ref.name": "docker.io/library/debian:12"}, []string{"debian:12"}},
 		"containerd's":     {map[string]string{"org.opencontainers.image.ref.name": "12", containerdName: "docker.io/me/x:12"}, []string{"me/x:12"}},
+		"changed by umoci": {map[string]string{"org.opencontainers.image.ref.name": "new", containerdName: "docker.io/me/x:12"}, []string{"me/x:new"}},
 		"by digest":        {map[string]string{"org.opencontainers.image.ref.name": "a@sha256:00"}, nil},
 		"none":             {nil, nil},
 		"a tag that isn't": {map[string]string{"org.opencontainers.image.ref.name": "+x"}, nil},

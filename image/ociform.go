@@ -140,29 +140,35 @@ func (w *indexWalk) entry(d ocispec.Descriptor, refs []string, depth int) error 
 }
 
 // annotatedRefs are the names that an index gives an image. A bare tag is put
-// behind the name of the archive, as other tools do it.
+// behind the name of the archive, as other tools do it; or behind the repository
+// of containerd's name, whose tag is stale where the two differ: tools that edit
+// layouts, such as umoci, copy the annotations that they do not know.
 func annotatedRefs(a map[string]string, baseName string) ([]string, error) {
-	if full := a[containerdName]; full != "" {
-		return namesOf(containerdName, full)
+	full, name := a[containerdName], a[ocispec.AnnotationRefName]
+	bareTag := referenceTag.MatchString(name)
+	if full != "" && !strings.Contains(full, "@") {
+		r, err := ParseReference(full)
+		if err != nil {
+			return nil, &Error{Kind: ErrMalformed, Text: "annotation " + containerdName, Err: err}
+		}
+		if bareTag {
+			r.Tag = name
+		}
+		return []string{r.Familiar()}, nil
 	}
-	name := a[ocispec.AnnotationRefName]
 	switch {
 	case name == "" || strings.Contains(name, "@"):
 		return nil, nil
 	case strings.ContainsAny(name, "/:"):
-		return namesOf(ocispec.AnnotationRefName, name)
+		n, err := Normalize(name)
+		if err != nil {
+			return nil, &Error{Kind: ErrMalformed, Text: "annotation " + ocispec.AnnotationRefName, Err: err}
+		}
+		return []string{n}, nil
 	}
 	n, err := Normalize(baseName + ":" + name)
 	if err != nil {
 		return nil, nil // the tag is all that is known of its name
-	}
-	return []string{n}, nil
-}
-
-func namesOf(annotation, name string) ([]string, error) {
-	n, err := Normalize(name)
-	if err != nil {
-		return nil, &Error{Kind: ErrMalformed, Text: "annotation " + annotation, Err: err}
 	}
 	return []string{n}, nil
 }
@@ -227,8 +233,9 @@ func (o *opener) chooseFrom(group []candidate) ([]*ArchiveImage, error) {
 			images = append(images, f.image)
 		}
 	}
-	if len(group[0].refs) > 0 {
-		images = images[:1]
+	if images = merge(images); len(images) > 1 && len(group[0].refs) > 0 {
+		return nil, bad(ErrMalformed, ocispec.ImageIndexFile, "two images have the name %s: %s and %s",
+			group[0].refs[0], images[0].ID, images[1].ID)
 	}
 	return images, nil
 }

@@ -187,7 +187,9 @@ func (o *opener) v1Image(ctx context.Context, id string) (*ArchiveImage, error) 
 }
 
 // configFromV1 makes a config of the json of the top layer, in the way of Docker
-// 1.10's migration, so that the image gets the same id here as there.
+// 1.10's migration, so that an image that Docker 1.8.3 or later made gets the same
+// id here as there. (Docker writes the json of older ones anew, as its structures
+// are at the time, so their ids differ from version to version.)
 func configFromV1(top []byte, diffIDs []digest.Digest, history []historyEntry) ([]byte, error) {
 	var c map[string]json.RawMessage
 	if err := json.Unmarshal(top, &c); err != nil {

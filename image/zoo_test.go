@@ -153,7 +153,7 @@ func v1Files(t testing.TB, pack func(testing.TB, []byte) []byte, z zooImage) []z
 	for i, l := range z.layers {
 		id := digest.FromString(fmt.Sprint("v1", i)).Encoded()
 		v := map[string]any{
-			"id": id, "created": someTime, "os": "linux", "architecture": "amd64", "Size": 12,
+			"id": id, "created": someTime, "os": "linux", "architecture": "amd64", "Size": 12, "docker_version": "1.9.1",
 			"container_config": map[string]any{"Cmd": []string{"/bin/sh", "-c", fmt.Sprint("step ", i)}},
 		}
 		if parent != "" {
