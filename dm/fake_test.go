@@ -23,8 +23,6 @@ type fakeKernel struct {
 	targets map[string][3]uint32
 	// fails answers the next calls of a command, in turn; nil lets one through.
 	fails map[uint32][]error
-	// room, if not 0, is how much payload a reply may have before the buffer is full.
-	room int
 	// reply is the text of the next message's answer; status the params of all targets.
 	reply, status string
 	// noListTail omits event numbers and uuids from the list, noUUIDs the uuids' flags.

@@ -3,6 +3,7 @@ package dm_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -158,6 +159,56 @@ func TestKernelPoolEvent(t *testing.T) {
 	require.NoError(t, watcher.Close())
 	_, err = watcher.Next(t.Context())
 	require.ErrorIs(t, err, dm.ErrClosed)
+}
+
+// TestKernelAgreesWithDmsetup: the reference tool reads the same of our devices.
+func TestKernelAgreesWithDmsetup(t *testing.T) {
+	l := newLab(t)
+	dmsetup, err := exec.LookPath("dmsetup")
+	if err != nil {
+		t.Skip("no dmsetup")
+	}
+	pool, _ := l.pool(func(p *dm.ThinPool) { p.ErrorIfNoSpace = true })
+	require.NoError(t, l.message(pool, dm.CreateThinMessage(1)))
+	thin := l.device("thin", "BSTEST-"+l.name("thin"), dm.NewTable(2048, dm.Thin{Pool: pool.Dev, ID: 1}).Append(8, dm.Zero{}))
+	run := func(args ...string) string {
+		output, err := exec.CommandContext(t.Context(), dmsetup, args...).Output()
+		require.NoError(t, err, "dmsetup %v", args)
+		return canonicalLines(string(output))
+	}
+	for _, device := range []dm.Info{pool, thin} {
+		_, table, err := l.Table(t.Context(), dm.Dev(device.Dev), dm.TableOptions{})
+		require.NoError(t, err)
+		require.Equal(t, run("table", device.Name), joinLines(table))
+		_, status, err := l.Status(t.Context(), dm.Dev(device.Dev), dm.StatusOptions{NoFlush: true})
+		require.NoError(t, err)
+		require.Equal(t, run("status", "--noflush", device.Name), joinLines(status))
+		info, err := l.Info(t.Context(), dm.Name(device.Name))
+		require.NoError(t, err)
+		want := fmt.Sprintf("%s:%s:%d:%d:%d:%d:%d", info.Name, info.UUID, info.Dev.Major, info.Dev.Minor,
+			info.OpenCount, info.Targets, info.EventNr)
+		require.Equal(t, run("info", "-c", "--noheadings", "-o", "name,uuid,major,minor,open,segments,events", device.Name), want)
+	}
+	deps, err := l.Deps(t.Context(), dm.Dev(thin.Dev))
+	require.NoError(t, err)
+	require.Equal(t, fmt.Sprintf("1 dependencies : (%d, %d)", deps[0].Major, deps[0].Minor), run("deps", thin.Name))
+}
+
+func joinLines(lines []dm.Line) string {
+	var text []string
+	for _, line := range lines {
+		text = append(text, line.String())
+	}
+	return canonicalLines(strings.Join(text, "\n"))
+}
+
+// canonicalLines drops the spaces that end lines.
+func canonicalLines(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // TestKernelTargetsReadBack loads each typed target and reads it back through its parser.

@@ -2,6 +2,7 @@ package dm_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ func udevLab(t *testing.T) (*lab, *[]error) {
 	t.Helper()
 	l := newLab(t)
 	if _, err := os.Stat("/run/udev/control"); err != nil {
-		t.Skip("no udev daemon runs here")
+		startUdev(t)
 	}
 	waits := &[]error{}
 	client, err := dm.Open(dm.Options{Udev: dm.UdevWait, UdevTimeout: 2 * time.Minute, Observer: func(call dm.Call) {
@@ -33,6 +34,22 @@ func udevLab(t *testing.T) (*lab, *[]error) {
 		l.Client = quiet // for the leak check
 	})
 	return l, waits
+}
+
+// startUdev runs a udev daemon for one test, where the machine is our own.
+func startUdev(t *testing.T) {
+	t.Helper()
+	const daemon = "/lib/systemd/systemd-udevd"
+	if _, err := os.Stat(daemon); err != nil || os.Getenv("BLOCKSTORE_UML") == "" {
+		t.Skip("no udev daemon runs here, and none is installed (package udev) in a machine of our own")
+	}
+	output, err := exec.CommandContext(t.Context(), daemon, "--daemon").CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	t.Cleanup(func() {
+		output, err := exec.Command("udevadm", "control", "--exit").CombinedOutput()
+		require.NoError(t, err, "%s", output)
+		require.NoError(t, os.RemoveAll("/run/udev")) // or others would believe that one runs
+	})
 }
 
 // TestKernelUdevWait: when an operation returns, udev has made, moved or removed its link,

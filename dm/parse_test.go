@@ -110,8 +110,12 @@ func TestTargetsArePrintedBack(t *testing.T) {
 	for _, want := range []Target{
 		Linear{Device: Number{253, 1048575}, Offset: 1 << 60},
 		Striped{Chunk: 128, Stripes: []Linear{{Device: Number{8, 1}}, {Device: Number{8, 2}, Offset: 5}}},
-		Zero{}, ErrorTarget{}, LogWrites{Device: Number{1, 2}, Log: Number{3, 4}},
-		Delay{Read: path}, Delay{Read: path, Write: &path}, Delay{Read: path, Write: &path, Flush: &path},
+		Zero{},
+		ErrorTarget{},
+		LogWrites{Device: Number{1, 2}, Log: Number{3, 4}},
+		Delay{Read: path},
+		Delay{Read: path, Write: &path},
+		Delay{Read: path, Write: &path, Flush: &path},
 		Flakey{Device: Number{7, 0}, Offset: 1, Up: 2, Down: 3},
 		Flakey{
 			Device: Number{7, 0}, Up: 2, Down: 3, ErrorReads: true, ErrorWrites: true,
@@ -123,7 +127,8 @@ func TestTargetsArePrintedBack(t *testing.T) {
 			Metadata: Number{7, 0}, Data: Number{7, 1}, BlockSize: 128, SkipBlockZeroing: true, IgnoreDiscard: true,
 			NoDiscardPassdown: true, ErrorIfNoSpace: true,
 		},
-		Thin{Pool: Number{254, 0}, ID: MaxDeviceID}, Thin{Pool: Number{254, 0}, Origin: Number{7, 3}},
+		Thin{Pool: Number{254, 0}, ID: MaxDeviceID},
+		Thin{Pool: Number{254, 0}, Origin: Number{7, 3}},
 		Raw{Kind: "era", Text: "whatever it is"},
 	} {
 		got, err := ParseTarget(want.Type(), want.Params())
