@@ -3,12 +3,15 @@ package layertar_test
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -155,4 +158,44 @@ func (r *hookReader) Read(p []byte) (int, error) {
 	n := copy(p[:min(len(p), 4096)], r.data[r.off:])
 	r.off += n
 	return n, nil
+}
+
+// ociLayers reads the layers of the one image of an OCI layout.
+func ociLayers(t *testing.T, layout string) [][]byte {
+	t.Helper()
+	read := func(path string, v any) {
+		data, err := os.ReadFile(filepath.Join(layout, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type descriptor struct{ Digest, MediaType string }
+	blob := func(d descriptor) string { return "blobs/" + strings.Replace(d.Digest, ":", "/", 1) }
+	var index struct{ Manifests []descriptor }
+	read("index.json", &index)
+	var manifest struct{ Layers []descriptor }
+	read(blob(index.Manifests[0]), &manifest)
+	var layers [][]byte
+	for _, d := range manifest.Layers {
+		f, err := os.Open(filepath.Join(layout, blob(d)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r io.Reader = f
+		if strings.HasSuffix(d.MediaType, "gzip") {
+			if r, err = gzip.NewReader(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		data, err := io.ReadAll(r)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, data)
+	}
+	return layers
 }
