@@ -60,14 +60,14 @@ func TestAssembleZoo(t *testing.T) {
 		{"tar", "--format=gnu", "-S", "-c"},
 		{"tar", "--format=oldgnu", "-S", "-c"},
 		{"tar", "--format=pax", "-c", "--xattrs", "--xattrs-include=*"},
-		{"tar", "--format=pax", "-S", "-c", "--sparse-version=0.0"},
-		{"tar", "--format=pax", "-S", "-c", "--sparse-version=0.1"},
-		{"tar", "--format=pax", "-S", "-c", "--sparse-version=1.0"},
+		{"tar", "--format=pax", "-S", "--sparse-version=0.0", "-c"},
+		{"tar", "--format=pax", "-S", "--sparse-version=0.1", "-c"},
+		{"tar", "--format=pax", "-S", "--sparse-version=1.0", "-c"},
 		{"tar", "--format=pax", "-S", "-c", "-b", "2048"},
 		{"tar", "--format=ustar", "-c", "--exclude=*longlonglong*", "--exclude=longlink", "--exclude=deep"},
 		{"tar", "--format=v7", "-c", "--exclude=*longlonglong*", "--exclude=longlink", "--exclude=deep", "--exclude=fifo"},
-		{"bsdtar", "--format=pax", "-c"},
-		{"bsdtar", "--format=gnutar", "-c", "--no-xattrs"},
+		{"bsdtar", "--format=pax", "--exclude=*binary", "-c"},
+		{"bsdtar", "--format=gnutar", "--exclude=*binary", "-c"},
 	}
 	for _, tool := range tools {
 		t.Run(strings.Join(tool, " "), func(t *testing.T) {
@@ -79,10 +79,10 @@ func TestAssembleZoo(t *testing.T) {
 			layer, err := cmd.Output()
 			require.NoError(t, err)
 			want := src
-			if len(tool) > 5 || tool[0] == "tar" && !strings.Contains(strings.Join(tool, " "), "xattrs") || tool[0] == "bsdtar" {
-				// What the format left out is what GNU tar unpacks without it.
+			if !strings.Contains(strings.Join(tool, " "), "--format=pax -c --xattrs") {
+				// What the format left out is missing in what the tool itself unpacks, too.
 				want = t.TempDir()
-				cmd = exec.Command("tar", "-x", "-p", "--xattrs", "--xattrs-include=*", "-C", want)
+				cmd = exec.Command(tool[0], "-x", "-p", "-f", "-", "-C", want)
 				cmd.Stdin = bytes.NewReader(layer)
 				out, err := cmd.CombinedOutput()
 				require.NoError(t, err, string(out))
@@ -106,6 +106,8 @@ func checkAssembles(t *testing.T, layer []byte, want string) {
 	applied, err := layertar.Apply(ctx, root, bytes.NewReader(layer), layertar.ApplyOptions{Split: &split})
 	require.NoError(t, err)
 	require.Equal(t, fmt.Sprintf("sha256:%x", sha256.Sum256(layer)), applied.DiffID.String())
+	// bsdtar does not give the directory it unpacks into its time.
+	run(t, "touch", "-r", root, want)
 	treetest.Equal(t, want, root)
 	data := bytes.Clone(split.Bytes())
 	require.NoError(t, layertar.Assemble(ctx, root, &split, &back))
@@ -178,10 +180,9 @@ func TestAgainstUmoci(t *testing.T) {
 		},
 	}
 	mine := t.TempDir()
-	for i, step := range steps {
+	for _, step := range steps {
 		step()
 		umoci("repack", "--refresh-bundle", "--image", oci+":t", bundle)
-		_ = i
 	}
 	flat := filepath.Join(work, "flat")
 	umoci("unpack", "--image", oci+":t", flat)

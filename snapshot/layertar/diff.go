@@ -38,8 +38,8 @@ func Diff(ctx context.Context, lower, upper string, w io.Writer, opts DiffOption
 	}
 	out := newOutflow(w)
 	diffed, err := writeLayer(ctx, upper, records, out, opts)
-	if cerr := out.close(); err == nil {
-		err = cerr
+	if werr := out.close(); werr != nil {
+		err = werr // whatever else failed, failed for it
 	}
 	if err != nil {
 		return Diffed{}, fmt.Errorf("writing layer: %w", err)
