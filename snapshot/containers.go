@@ -36,8 +36,7 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 	if err := checkName(name); err != nil {
 		return Info{}, err
 	}
-	defer s.names.read(r.Parent)()
-	defer s.names.write(name)()
+	defer s.lockNew(name, r.Parent)()
 	origin, used, err := s.origin(name, r)
 	if err != nil {
 		return Info{}, err
@@ -82,8 +81,7 @@ func (s *Store) View(ctx context.Context, name string, r CreateRequest) (Info, e
 	if err := ctx.Err(); err != nil {
 		return Info{}, err
 	}
-	defer s.names.read(r.Parent)()
-	defer s.names.write(name)()
+	defer s.lockNew(name, r.Parent)()
 	origin, _, err := s.origin(name, r)
 	if err != nil {
 		return Info{}, err
@@ -97,6 +95,17 @@ func (s *Store) View(ctx context.Context, name string, r CreateRequest) (Info, e
 		return Info{}, fmt.Errorf("creating view: %w", err)
 	}
 	return in, nil
+}
+
+// lockNew locks the name of a new snapshot and, for reading, its parent's. A
+// snapshot of itself has one name only; origin refuses it.
+func (s *Store) lockNew(name, parent string) (unlock func()) {
+	if parent == name {
+		return s.names.write(name)
+	}
+	unlockParent := s.names.read(parent)
+	unlockName := s.names.write(name)
+	return func() { unlockName(); unlockParent() }
 }
 
 // origin is the volume that a new snapshot begins as, and the bytes that its

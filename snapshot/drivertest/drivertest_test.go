@@ -12,7 +12,7 @@ import (
 func factory(k *dirdriver.Kind) drivertest.Factory {
 	const copies = "its volumes are directories and its snapshots copies"
 	return drivertest.Factory{
-		Kind: k,
+		Kind: k, Scale: 10,
 		Unsupported: map[drivertest.Ability]string{
 			drivertest.SizeLimit: copies, drivertest.PointInTime: copies, drivertest.SealedByKernel: copies,
 		},
