@@ -34,6 +34,7 @@ type volumeState struct {
 	mounts []mount.Mount // what Activate returned
 	work   int           // users of the mount below dirWork
 	shown  bool          // mounted below dirMounts by Mount
+	reads  int           // users of that mount in this process
 	lent   bool          // Mounts handed them out
 }
 
@@ -146,7 +147,11 @@ func (v *volumes) unmountFrom(ctx context.Context, st *volumeState, vol Volume, 
 	}
 	failpoint.Hit("volume.unmounted")
 	err := ignoreMissing(os.Remove(dir))
-	return errors.Join(err, v.deactivate(context.WithoutCancel(ctx), st, vol.ID))
+	offErr := v.deactivate(context.WithoutCancel(ctx), st, vol.ID)
+	if errors.Is(offErr, ErrBusy) { // lent by a process before this one, and still mounted by who got it
+		st.active, st.lent, offErr = 1, true, nil
+	}
+	return errors.Join(err, offErr)
 }
 
 // use shows a volume to this process: where Mount shows it already, or below
@@ -155,11 +160,12 @@ func (v *volumes) use(ctx context.Context, vol Volume) (dir string, release func
 	st, unlock := v.state(vol.ID)
 	defer unlock()
 	if st.shown {
-		st.active++
+		st.reads++
 		return v.dir(dirMounts, vol.ID), v.once(func() error {
 			st, unlock := v.state(vol.ID)
 			defer unlock()
-			return v.deactivate(context.WithoutCancel(ctx), st, vol.ID)
+			st.reads--
+			return nil
 		}), nil
 	}
 	if st.work == 0 {
@@ -206,7 +212,7 @@ func (v *volumes) hide(ctx context.Context, vol Volume) error {
 	if !st.shown {
 		return nil
 	}
-	if st.active > 1 {
+	if st.reads > 0 {
 		return fmt.Errorf("volume %d is being read: %w", vol.ID, ErrBusy)
 	}
 	if err := v.unmountFrom(ctx, st, vol, dirMounts); err != nil {
