@@ -71,13 +71,7 @@ func (s *Store) collect(ctx context.Context, ids []VolumeID) {
 
 // removeVolume removes a volume and what the store keeps beside it.
 func (s *Store) removeVolume(ctx context.Context, id VolumeID) error {
-	if err := s.vols.takeBack(ctx, id); err != nil {
-		return err
-	}
-	if s.vols.inUse(id) {
-		return fmt.Errorf("volume %d: %w", id, ErrBusy)
-	}
-	if err := s.driver.Remove(ctx, id); err != nil {
+	if err := s.vols.retire(ctx, id, func() error { return s.driver.Remove(ctx, id) }); err != nil {
 		return err
 	}
 	failpoint.Hit("volume.removed")

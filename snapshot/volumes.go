@@ -243,6 +243,23 @@ func (v *volumes) lend(ctx context.Context, vol Volume) ([]mount.Mount, error) {
 func (v *volumes) takeBack(ctx context.Context, id VolumeID) error {
 	st, unlock := v.state(id)
 	defer unlock()
+	return v.unlend(ctx, st, id)
+}
+
+// retire runs remove on a volume that nobody uses; nobody begins to meanwhile.
+func (v *volumes) retire(ctx context.Context, id VolumeID, remove func() error) error {
+	st, unlock := v.state(id)
+	defer unlock()
+	if err := v.unlend(ctx, st, id); err != nil {
+		return err
+	}
+	if st.active > 0 {
+		return fmt.Errorf("volume %d: %w", id, ErrBusy)
+	}
+	return remove()
+}
+
+func (v *volumes) unlend(ctx context.Context, st *volumeState, id VolumeID) error {
 	if !st.lent {
 		return nil
 	}
