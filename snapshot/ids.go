@@ -21,6 +21,7 @@ type idAllocator struct {
 	next   VolumeID
 	record idRecord
 	inWork map[VolumeID]bool
+	behind bool // the driver's epoch is one less than record.Epoch
 }
 
 // take returns n ids that nobody had before, reserving further blocks if need
@@ -28,6 +29,9 @@ type idAllocator struct {
 func (a *idAllocator) take(ctx context.Context, n int) ([]VolumeID, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := a.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	for int(a.record.End)-int(a.next) < n {
 		if err := a.reserve(ctx); err != nil {
 			return nil, err
@@ -76,10 +80,22 @@ func (a *idAllocator) reserve(ctx context.Context) error {
 		return fmt.Errorf("reserving volume ids: %w", err)
 	}
 	a.record = r
-	if e, ok := a.driver.(Epoched); ok {
-		if err := e.SetEpoch(ctx, r.Epoch-1, r.Epoch); err != nil {
-			return fmt.Errorf("reserving volume ids: %w", err)
+	a.behind = true
+	return a.catchUp(ctx)
+}
+
+// catchUp raises the driver's epoch to the catalog's. Until that is done no
+// further block may be reserved: two steps apart they are no pair any more.
+func (a *idAllocator) catchUp(ctx context.Context) error {
+	e, ok := a.driver.(Epoched)
+	if !ok || !a.behind {
+		return nil
+	}
+	if err := e.SetEpoch(ctx, a.record.Epoch-1, a.record.Epoch); err != nil {
+		if at, readErr := e.Epoch(ctx); readErr != nil || at != a.record.Epoch { // else it was done all the same
+			return fmt.Errorf("reserving volume ids: %w", noSpace(err))
 		}
 	}
+	a.behind = false
 	return nil
 }
