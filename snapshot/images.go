@@ -92,9 +92,12 @@ func (s *Store) Tag(_ context.Context, id digest.Digest, ref string) error {
 // it the layers that nothing else needs. One that containers were made from is
 // ErrBusy unless forced: then its names go and its layers stay until the
 // containers are gone and GC has run. An id with several names needs force.
-// It returns the names and then the image and layers that went.
+// It returns the names and then the image and layers that went. A layer that is
+// being read, or loaded upon, at this moment stays for GC.
 func (s *Store) RemoveImage(ctx context.Context, ref string, force bool) (untagged, deleted []string, err error) {
 	var volumes []VolumeID
+	free := claims{locks: &s.names}
+	defer free.release()
 	err = s.commit(func(t *tx) error {
 		untagged, deleted, volumes = nil, nil, nil
 		id, err := t.resolve(ref)
@@ -125,7 +128,7 @@ func (s *Store) RemoveImage(ctx context.Context, ref string, force bool) (untagg
 		if len(im.Refs) > len(untagged) {
 			return nil
 		}
-		deleted, volumes, err = t.dropImage(im)
+		deleted, volumes, err = t.dropImage(im, free.claim)
 		return err
 	})
 	if err != nil {
@@ -146,7 +149,7 @@ func (t *tx) unused(im Image) error {
 }
 
 // dropImage removes the record and the layers that nothing else needs.
-func (t *tx) dropImage(im Image) (deleted []string, volumes []VolumeID, err error) {
+func (t *tx) dropImage(im Image, free func(string) bool) (deleted []string, volumes []VolumeID, err error) {
 	if err := t.remove(bucketImages, string(im.ID)); err != nil {
 		return nil, nil, err
 	}
@@ -158,13 +161,14 @@ func (t *tx) dropImage(im Image) (deleted []string, volumes []VolumeID, err erro
 	if err := t.remove(bucketTops, top+"\x00"+string(im.ID)); err != nil {
 		return nil, nil, err
 	}
-	layers, volumes, err := t.dropUnneeded(top)
+	layers, volumes, err := t.dropUnneeded(top, free)
 	return append(deleted, layers...), volumes, err
 }
 
-// dropUnneeded removes a layer that nothing needs, and then those below it.
-func (t *tx) dropUnneeded(name string) (layers []string, volumes []VolumeID, err error) {
-	for name != "" {
+// dropUnneeded removes a layer that nothing needs, and then those below it, as
+// far as they are free.
+func (t *tx) dropUnneeded(name string, free func(string) bool) (layers []string, volumes []VolumeID, err error) {
+	for name != "" && free(name) {
 		in, err := t.dropSnapshot(name)
 		if errors.Is(err, ErrBusy) || errors.Is(err, ErrNotFound) {
 			break
@@ -181,10 +185,13 @@ func (t *tx) dropUnneeded(name string) (layers []string, volumes []VolumeID, err
 
 // GC removes layers that no image, container, view or other layer needs, and
 // volumes whose removal was committed and not done. It returns the layers'
-// names. Layers with names that are not digests belong to a door and stay.
+// names. Layers with names that are not digests belong to a door and stay, and so
+// do those that somebody is reading or loading upon.
 func (s *Store) GC(ctx context.Context) ([]string, error) {
 	var removed []string
 	var volumes []VolumeID
+	free := claims{locks: &s.names}
+	defer free.release()
 	err := s.commit(func(t *tx) error {
 		removed, volumes = nil, t.garbage()
 		var leaves []string
@@ -196,7 +203,7 @@ func (s *Store) GC(ctx context.Context) ([]string, error) {
 			return nil
 		})
 		for _, name := range leaves {
-			layers, ids, dropErr := t.dropUnneeded(name)
+			layers, ids, dropErr := t.dropUnneeded(name, free.claim)
 			err = errors.Join(err, dropErr)
 			removed = append(removed, layers...)
 			volumes = append(volumes, ids...)

@@ -60,3 +60,34 @@ func (n *nameLocks) read(name string) func() {
 	l.RLock()
 	return func() { l.RUnlock(); n.drop(name, l) }
 }
+
+// claims are names that one transaction may remove: those that nobody else has
+// locked. They stay write-locked until release.
+type claims struct {
+	locks *nameLocks
+	held  map[string]func()
+}
+
+// claim locks a name without waiting. It says whether the name is the caller's.
+func (c *claims) claim(name string) bool {
+	if c.held[name] != nil {
+		return true
+	}
+	l := c.locks.hold(name)
+	if !l.TryLock() {
+		c.locks.drop(name, l)
+		return false
+	}
+	if c.held == nil {
+		c.held = map[string]func(){}
+	}
+	c.held[name] = func() { l.Unlock(); c.locks.drop(name, l) }
+	return true
+}
+
+func (c *claims) release() {
+	for _, unlock := range c.held {
+		unlock()
+	}
+	c.held = nil
+}
