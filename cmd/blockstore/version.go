@@ -6,9 +6,13 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
+
+// version is set by the linker: -X main.version=VERSION.
+var version string
 
 // versionOut is what version prints with --json.
 type versionOut struct {
@@ -25,9 +29,9 @@ func (a *app) versionCommand() *cobra.Command {
 		short:   "show the version and the drivers that are built in",
 		example: "blockstore version",
 		run: func(context.Context, []string) error {
-			v := a.version()
+			v := a.versionOut()
 			return a.emit(v, func(w io.Writer) {
-				fmt.Fprintf(w, "blockstore %s %s %s %s\n", v.Version, v.Revision, v.Go, v.Platform)
+				fmt.Fprintln(w, strings.Join([]string{"blockstore", v.Version, v.Go, v.Platform}, " "))
 				for _, d := range v.Drivers {
 					fmt.Fprintf(w, "driver %s\n", d)
 				}
@@ -36,17 +40,22 @@ func (a *app) versionCommand() *cobra.Command {
 	})
 }
 
-// version is what the linker recorded.
-func (a *app) version() versionOut {
+// versionOut is what the linker and the compiler recorded.
+func (a *app) versionOut() versionOut {
 	v := versionOut{
 		Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Drivers: orEmpty(a.kindNames()),
+	}
+	if version != "" {
+		v.Version = version
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
 	}
-	v.Version = info.Main.Version
+	if version == "" && info.Main.Version != "" {
+		v.Version = info.Main.Version
+	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
 			v.Revision = s.Value
