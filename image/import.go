@@ -73,7 +73,7 @@ func Import(ctx context.Context, s Loader, source string, o ImportOptions) (_ Lo
 	}
 	img := &ArchiveImage{ID: digest.FromBytes(data), Config: data, Refs: refs, Created: config.Created, Layers: []ArchiveLayer{layer}}
 	a := &Archive{source: source, members: single}
-	return loadImage(ctx, s, a, img, LoadOptions{NoDevices: o.NoDevices, Progress: o.Progress})
+	return loadImage(ctx, s, img, loadTo{archive: a, options: LoadOptions{NoDevices: o.NoDevices, Progress: o.Progress}, refs: refs})
 }
 
 // singleMember is a file that is one layer, not an archive of them.

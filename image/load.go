@@ -45,7 +45,7 @@ type Loaded struct {
 // Docker's load does it. Errors of the archive are ErrArchive.
 func Load(ctx context.Context, s Loader, a *Archive, o LoadOptions) ([]Loaded, error) {
 	if len(a.images) == 1 {
-		l, err := loadImage(ctx, s, a, a.images[0], o)
+		l, err := loadImage(ctx, s, a.images[0], loadTo{archive: a, options: o, refs: a.images[0].Refs})
 		if err != nil {
 			return nil, err
 		}
@@ -75,9 +75,7 @@ func loadMany(ctx context.Context, s Loader, a *Archive, o LoadOptions) (_ []Loa
 		if err != nil && !isNew {
 			return nil, err
 		}
-		unnamed := *img
-		unnamed.Refs = nil
-		l, err := loadImage(ctx, s, a, &unnamed, o)
+		l, err := loadImage(ctx, s, img, loadTo{archive: a, options: o})
 		if err != nil {
 			return nil, err
 		}
@@ -102,12 +100,21 @@ func loadMany(ctx context.Context, s Loader, a *Archive, o LoadOptions) (_ []Loa
 	return all, nil
 }
 
+// loadTo says how one image of an archive is loaded: refs are the names that it
+// gets with it.
+type loadTo struct {
+	archive *Archive
+	options LoadOptions
+	refs    []string
+}
+
 // loadImage puts one image into the store.
-func loadImage(ctx context.Context, s Loader, a *Archive, img *ArchiveImage, o LoadOptions) (Loaded, error) {
+func loadImage(ctx context.Context, s Loader, img *ArchiveImage, to loadTo) (Loaded, error) {
+	a, o := to.archive, to.options
 	l := loading{members: a.members, image: img, progress: o.Progress, read: make([]atomic.Int64, len(img.Layers)), ahead: map[int]*ahead{}}
 	defer l.close()
 	request := snapshot.LoadRequest{
-		Config: img.Config, Refs: img.Refs, Created: img.Created, NoDevices: o.NoDevices, Progress: l.report,
+		Config: img.Config, Refs: to.refs, Created: img.Created, NoDevices: o.NoDevices, Progress: l.report,
 	}
 	for i, layer := range img.Layers {
 		request.Layers = append(request.Layers, snapshot.LayerSource{
@@ -122,7 +129,7 @@ func loadImage(ctx context.Context, s Loader, a *Archive, img *ArchiveImage, o L
 		}
 		return Loaded{}, fmt.Errorf("loading %s from %s: %w", l.name(), a.source, err)
 	}
-	return Loaded{Image: stored, Names: img.Refs, NewLayers: l.added}, nil
+	return Loaded{Image: stored, Names: to.refs, NewLayers: l.added}, nil
 }
 
 // loading is one image on its way into the store.

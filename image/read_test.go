@@ -98,7 +98,13 @@ func TestSeveralImages(t *testing.T) {
 	c := zooImage{layers: [][]byte{zooLayer(t, "a")}, env: "c"}
 	s := newFakeStore()
 	s.tag(digest.FromString("old"), "a:1")
-	loaded := mustLoad(t, s, writeFile(t, tarOf(t, dockerFiles(t, packers["gzip"], a, b, c)...)), OpenOptions{})
+	archive, err := Open(context.Background(), writeFile(t, tarOf(t, dockerFiles(t, packers["gzip"], a, b, c)...)), OpenOptions{})
+	require.NoError(t, err)
+	defer archive.Close()
+	shown := map[string]bool{}
+	loaded, err := Load(context.Background(), s, archive, LoadOptions{Progress: func(e Event) { shown[e.Image] = true }})
+	require.NoError(t, err)
+	require.True(t, shown["a:1"] && shown["localhost:5000/b:1"] && shown[archive.Images()[2].ID.String()], "people know images by name")
 	require.Len(t, loaded, 3)
 	require.Equal(t, []string{"a:1", "a:2"}, loaded[0].Refs)
 	require.Equal(t, []string{"localhost:5000/b:1"}, loaded[1].Refs)
