@@ -183,7 +183,7 @@ func TestKillingTheRunnerEndsTheMachine(t *testing.T) {
 // command runs.
 func (w world) startSleeper(t *testing.T) *exec.Cmd {
 	t.Helper()
-	cmd, _, _ := w.command("--timeout=60s", "--", "sh", "-c", "echo up; exec sleep 1000")
+	cmd, _, _ := w.command("--timeout=5m", "--", "sh", "-c", "echo up; exec sleep 1000")
 	cmd.Stdout = nil
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -205,7 +205,7 @@ func TestMachinesRunSideBySide(t *testing.T) {
 	meeting := t.TempDir() // each waits there for the other
 	for name, other := range map[string]string{"one": "two", "two": "one"} {
 		go func() {
-			cmd, out, _ := w.command("--disk=64M", "--timeout=60s", "--share", meeting, "-e", "AT="+meeting, "--", "sh", "-c",
+			cmd, out, _ := w.command("--disk=64M", "--timeout=5m", "--share", meeting, "-e", "AT="+meeting, "--", "sh", "-c",
 				"dmsetup create bstest --table '0 8 linear /dev/ubda 0'; touch $AT/"+name+
 					"; until [ -e $AT/"+other+" ]; do sleep 0.1; done; dmsetup ls; echo "+name)
 			_ = cmd.Run() // the status tells
