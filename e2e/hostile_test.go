@@ -42,7 +42,9 @@ func TestHostileArchives(t *testing.T) {
 	require.NoError(t, os.WriteFile(canary, []byte("untouched"), 0o600))
 
 	base := newLayer(t).file("etc/passwd", "root:x:0:0").bytes()
-	flipped := bytes.Clone(base)
+	// One that the store does not know yet: a known DiffID is not read again.
+	other := newLayer(t).file("etc/group", "root:x:0:").bytes()
+	flipped := bytes.Clone(other)
 	flipped[600] ^= 1
 	bomb, bombID := zeros(t, 400<<20)
 	// A good image stays whole through all of it.
@@ -62,8 +64,8 @@ func TestHostileArchives(t *testing.T) {
 		"hard link to nothing":  {archive{layers: [][]byte{newLayer(t).link(tar.TypeLink, "l", "missing").bytes()}}, nil, 1, "missing"},
 		"device not allowed":    {archive{layers: [][]byte{newLayer(t).add(tar.Header{Typeflag: tar.TypeBlock, Name: "dev/sda", Devmajor: 8}, "").bytes()}}, []string{"--no-devices"}, 1, "dev/sda"},
 		"truncated archive":     {archive{layers: [][]byte{base}, cut: 3000}, nil, 1, ""},
-		"truncated layer":       {archive{layers: [][]byte{base[:700]}, diffIDs: []digest.Digest{digest.FromBytes(base)}}, nil, 1, ""},
-		"bit-flipped layer":     {archive{layers: [][]byte{flipped}, diffIDs: []digest.Digest{digest.FromBytes(base)}, tag: "f:1"}, nil, 0, ""},
+		"truncated layer":       {archive{layers: [][]byte{other[:520]}, diffIDs: []digest.Digest{digest.FromBytes(other)}}, nil, 1, ""},
+		"bit-flipped layer":     {archive{layers: [][]byte{flipped}, diffIDs: []digest.Digest{digest.FromBytes(other)}}, nil, 1, "digest"},
 		"wrong digest":          {archive{layers: [][]byte{newLayer(t).file("x", "y").bytes()}, diffIDs: []digest.Digest{digest.FromString("else")}}, nil, 1, "digest"},
 		"missing layer":         {archive{layers: [][]byte{newLayer(t).file("m", "m").bytes()}, omit: map[int]bool{0: true}}, nil, 1, "layera/layer.tar"},
 		"second layer missing":  {archive{layers: [][]byte{newLayer(t).file("n", "n").bytes(), newLayer(t).file("o", "o").bytes()}, omit: map[int]bool{1: true}}, nil, 1, "layerb/layer.tar"},
@@ -74,17 +76,14 @@ func TestHostileArchives(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			if name == "bit-flipped layer" { // known under its DiffID already: not read again; as a new one it is
-				c.archive.diffIDs = []digest.Digest{digest.FromBytes(append(bytes.Clone(base), 0))}
-				c.code, c.says = 1, "digest"
-			}
 			s := &store{t: t, bin: s.bin, root: s.root}
 			before := s.state()
 			r := s.try(append([]string{"load", "-i", c.archive.write(t, t.TempDir())}, c.args...)...)
 			require.Equal(t, c.code, r.code, "%s%s", r.stdout, r.stderr)
 			require.Empty(t, r.stdout)
 			require.NotEmpty(t, r.stderr)
-			require.Len(t, strings.Split(strings.TrimSpace(r.stderr), "\n"), 1, "one error: %s", r.stderr)
+			message, _, _ := strings.Cut(strings.TrimSpace(r.stderr), "\n  to mend it: ")
+			require.NotContains(t, message, "\n", "one error")
 			require.Contains(t, r.stderr, c.says)
 			require.Equal(t, before, s.state(), "the store changed")
 			content, err := os.ReadFile(canary)
