@@ -38,17 +38,26 @@ const memoryLimit = 200 << 20
 
 // identity is what must survive a save and a load elsewhere.
 type identity struct {
-	ID     string
-	Layers []string
+	ID      string
+	DiffIDs []string
 }
 
 func (s *store) identity(ref string) identity {
 	s.t.Helper()
-	var images []identity
-	s.json(&images, "inspect", ref)
-	require.Len(s.t, images, 1)
-	require.NotEmpty(s.t, images[0].ID)
-	return images[0]
+	var found []struct {
+		Image struct {
+			ID     string
+			Layers []struct{ DiffID string }
+		}
+	}
+	s.json(&found, "inspect", ref)
+	require.Len(s.t, found, 1)
+	id := identity{ID: found[0].Image.ID}
+	require.NotEmpty(s.t, id.ID)
+	for _, l := range found[0].Image.Layers {
+		id.DiffIDs = append(id.DiffIDs, l.DiffID)
+	}
+	return id
 }
 
 // TestRealImage loads the three-layer image: the tree is the one that umoci
@@ -62,7 +71,7 @@ func TestRealImage(t *testing.T) {
 	require.Less(t, r.maxRSS, int64(memoryLimit))
 	const ref = "real/postgres:latest"
 	first := s.identity(ref)
-	require.Len(t, first.Layers, 3)
+	require.Len(t, first.DiffIDs, 3)
 
 	reference := unpackedByUmoci(t, image)
 	s.run("create", "--name", "c1", ref)
@@ -73,7 +82,7 @@ func TestRealImage(t *testing.T) {
 	saved := filepath.Join(scratch(t), "saved.tar")
 	r = s.must("save", "-o", saved, ref)
 	require.Less(t, r.maxRSS, int64(memoryLimit))
-	require.Contains(t, command(t, "skopeo", "inspect", "--config", "docker-archive:"+saved), first.Layers[2])
+	require.Contains(t, command(t, "skopeo", "inspect", "--config", "docker-archive:"+saved), first.DiffIDs[2])
 	oci := filepath.Join(scratch(t), "oci.tar")
 	s.run("save", "--format", "oci", "--compression", "zstd", "-o", oci, ref)
 	s.run("rm", "c1")
