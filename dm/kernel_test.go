@@ -388,3 +388,37 @@ func TestKernelMessageReply(t *testing.T) {
 	_, err = l.Message(t.Context(), dm.Dev(info.Dev), 0, "no such message")
 	require.ErrorIs(t, err, unix.EINVAL)
 }
+
+func TestKernelClosedClient(t *testing.T) {
+	newLab(t)
+	client, err := dm.Open(dm.Options{})
+	require.NoError(t, err)
+	require.NoError(t, client.Close())
+	_, err = client.List(t.Context(), dm.Prefix{})
+	require.ErrorIs(t, err, dm.ErrClosed)
+}
+
+// TestKernelDeviceWithoutNode: a container may have no devtmpfs; the device opens all the same.
+func TestKernelDeviceWithoutNode(t *testing.T) {
+	if os.Getenv("BLOCKSTORE_UML") == "" {
+		t.Skip("no device-mapper in a machine of our own, whose /dev could be changed")
+	}
+	l := newLab(t)
+	info := l.device("nodeless", "", dm.NewTable(64, dm.Zero{}))
+	require.NoError(t, os.Remove(dm.Path(info.Dev)))
+	t.Setenv("TMPDIR", "/dev/shm")
+	file, err := dm.OpenDevice(info.Dev, os.O_RDWR)
+	require.NoError(t, err)
+	_, err = file.Write(make([]byte, 512))
+	require.NoError(t, err)
+	require.NoError(t, file.Close())
+
+	// Another device's node in the way is no such device.
+	require.NoError(t, unix.Mknod(dm.Path(info.Dev), unix.S_IFCHR|0o600, int(dm.Number{Major: 1, Minor: 3}.Dev())))
+	_, err = dm.OpenDevice(info.Dev, os.O_RDWR)
+	require.ErrorIs(t, err, dm.ErrNotFound)
+	require.NoError(t, os.Remove(dm.Path(info.Dev)))
+	left, err := filepath.Glob("/dev/shm/dm-node-*")
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
