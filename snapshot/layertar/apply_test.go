@@ -352,3 +352,22 @@ func TestTreetest(t *testing.T) {
 		}
 	}
 }
+
+// TestApplyNoSpace: a full file system is its own error, not the archive's fault.
+func TestApplyNoSpace(t *testing.T) {
+	requireRoot(t)
+	root := t.TempDir()
+	if err := unix.Mount("bstest", root, "tmpfs", 0, "size=1m"); err != nil {
+		t.Skipf("no tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(root, 0); err != nil { // nothing is left open
+			t.Error(err)
+		}
+	})
+	_, err := layertar.Apply(context.Background(), root, bytes.NewReader(tarOf(t, file("a", strings.Repeat("x", 2<<20)))), layertar.ApplyOptions{})
+	var at *layertar.EntryError
+	if !errors.Is(err, unix.ENOSPC) || errors.Is(err, layertar.ErrArchive) || !errors.As(err, &at) || at.Name != "a" {
+		t.Error(err)
+	}
+}

@@ -179,15 +179,49 @@ func TestAgainstUmoci(t *testing.T) {
 			require.NoError(t, os.WriteFile(root+"/d/new", []byte("x"), 0o4755))
 		},
 	}
-	mine := t.TempDir()
 	for _, step := range steps {
 		step()
 		umoci("repack", "--refresh-bundle", "--image", oci+":t", bundle)
 	}
-	flat := filepath.Join(work, "flat")
-	umoci("unpack", "--image", oci+":t", flat)
-	for _, layer := range ociLayers(t, oci) {
-		mustApply(t, mine, layer)
+	compareWithUmoci(t, oci, "t")
+}
+
+// TestRealImage compares with umoci on a whole distribution's image, made before by the
+// project's test world.
+func TestRealImage(t *testing.T) {
+	requireRoot(t)
+	layout := os.Getenv("BLOCKSTORE_TEST_OCI")
+	if layout == "" {
+		t.Skip("no real image: set BLOCKSTORE_TEST_OCI=LAYOUT:TAG, TAG being the layout's last image")
+	}
+	oci, tag, _ := strings.Cut(layout, ":")
+	compareWithUmoci(t, oci, tag)
+}
+
+// compareWithUmoci unpacks all layers and wants umoci's tree; on the way each layer is
+// assembled again, and the difference that it made is written and applied to a copy of what
+// was below.
+func compareWithUmoci(t *testing.T, oci, tag string) {
+	t.Helper()
+	ctx := context.Background()
+	work := t.TempDir()
+	flat, mine := filepath.Join(work, "flat"), filepath.Join(work, "mine")
+	run(t, "umoci", "unpack", "--image", oci+":"+tag, flat)
+	require.NoError(t, os.Mkdir(mine, 0o755))
+	for i, layer := range ociLayers(t, oci) {
+		below := filepath.Join(work, fmt.Sprint("below", i))
+		run(t, "cp", "-a", mine, below)
+		var split, diff bytes.Buffer
+		applied, err := layertar.Apply(ctx, mine, bytes.NewReader(layer), layertar.ApplyOptions{Split: &split})
+		require.NoError(t, err)
+		sum := sha256.New()
+		require.NoError(t, layertar.Assemble(ctx, mine, &split, sum))
+		require.Equal(t, applied.DiffID.Encoded(), fmt.Sprintf("%x", sum.Sum(nil)))
+		_, err = layertar.Diff(ctx, below, mine, &diff, layertar.DiffOptions{})
+		require.NoError(t, err)
+		mustApply(t, below, diff.Bytes())
+		treetest.Equal(t, mine, below)
+		require.NoError(t, os.RemoveAll(below))
 	}
 	treetest.Equal(t, filepath.Join(flat, "rootfs"), mine)
 }

@@ -20,9 +20,11 @@
 // # Invariants
 //
 //   - Nothing outside the root is read or written, whatever the archive says:
-//     parents are resolved by openat2(2) with RESOLVE_IN_ROOT, the last
-//     component is never followed, and existing files are never opened for
-//     writing.
+//     every component is opened with O_NOFOLLOW relative to its parent's
+//     descriptor, symbolic links are read and walked with ".." and absolute targets
+//     kept within the root (what openat2(2) does with RESOLVE_IN_ROOT, but each
+//     directory keeps one canonical path, by which duplicates are found), the last
+//     component is never followed, and existing files are never opened for writing.
 //   - Whoever applies the same layers in the same order gets the same tree:
 //     times of parents are set back, inherited ACLs and the umask have no say.
 //   - Memory does not grow with a layer's size; with its number of entries by a

@@ -160,7 +160,7 @@ func (r *hookReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// ociLayers reads the layers of the one image of an OCI layout.
+// ociLayers reads the layers of the last image of an OCI layout.
 func ociLayers(t *testing.T, layout string) [][]byte {
 	t.Helper()
 	read := func(path string, v any) {
@@ -177,7 +177,7 @@ func ociLayers(t *testing.T, layout string) [][]byte {
 	var index struct{ Manifests []descriptor }
 	read("index.json", &index)
 	var manifest struct{ Layers []descriptor }
-	read(blob(index.Manifests[0]), &manifest)
+	read(blob(index.Manifests[len(index.Manifests)-1]), &manifest)
 	var layers [][]byte
 	for _, d := range manifest.Layers {
 		f, err := os.Open(filepath.Join(layout, blob(d)))
