@@ -42,7 +42,8 @@ type Loaded struct {
 // an error. Layers are decompressed ahead of the unpacking, within a bounded
 // amount of memory; blobs are compared with their descriptors as they are read,
 // layers with their DiffIDs by the store. Names move from other images, as
-// Docker's load does it. Errors of the archive are ErrArchive.
+// Docker's load does it. Errors of the archive are ErrArchive; those that the
+// store found, in a layer's tar, are snapshot.ErrInvalid too.
 func Load(ctx context.Context, s Loader, a *Archive, o LoadOptions) ([]Loaded, error) {
 	if len(a.images) == 1 {
 		l, err := loadImage(ctx, s, a.images[0], loadTo{archive: a, options: o, refs: a.images[0].Refs})
@@ -126,6 +127,10 @@ func loadImage(ctx context.Context, s Loader, img *ArchiveImage, to loadTo) (Loa
 	if err != nil {
 		if errors.Is(err, ErrArchive) {
 			return Loaded{}, blame(err, a.source, "")
+		}
+		if errors.Is(err, snapshot.ErrInvalid) {
+			// What the store refuses of a load came out of the archive.
+			return Loaded{}, &Error{Kind: ErrMalformed, Source: a.source, Text: "loading " + l.name(), Err: err}
 		}
 		return Loaded{}, fmt.Errorf("loading %s from %s: %w", l.name(), a.source, err)
 	}
