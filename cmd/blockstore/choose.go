@@ -97,7 +97,7 @@ func (a *app) chooseAuto(ctx context.Context) (choice, error) {
 		k := a.kind(s.driver)
 		switch {
 		case s.on != "" && s.on != fs:
-			passed = append(passed, fmt.Sprintf("not %s where the root lies, that is %s", s.driver, fs))
+			passed = append(passed, "the root directory lies on "+fs)
 			continue
 		case k == nil:
 			reason := s.driver + ": not in this version of blockstore"

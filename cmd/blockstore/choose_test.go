@@ -56,7 +56,7 @@ func TestChoose(t *testing.T) {
 		says  []string
 	}{
 		{name: "root on btrfs", fs: "btrfs", kinds: []snapshot.Kind{btrfs, dm}, wish: auto, want: driverBtrfs, why: []string{"auto: the root directory lies on btrfs"}},
-		{name: "root on ext4, thin pools", fs: "ext4", kinds: []snapshot.Kind{btrfs, dm}, wish: auto, want: driverDM, why: []string{"loopback pool", "not btrfs where the root lies, that is ext4"}},
+		{name: "root on ext4, thin pools", fs: "ext4", kinds: []snapshot.Kind{btrfs, dm}, wish: auto, want: driverDM, why: []string{"loopback pool", "the root directory lies on ext4"}},
 		{name: "root on ext4, no thin pools", fs: "ext4", kinds: []snapshot.Kind{btrfs, noneDM}, wish: auto, want: driverBtrfs, why: []string{"loopback file", "devicemapper: no device-mapper"}},
 		{name: "root on ZFS", fs: "zfs", kinds: []snapshot.Kind{btrfs, dm}, wish: auto, want: driverDM, why: []string{"zfs: not in this version"}},
 		{name: "root on btrfs that the kernel lost", fs: "btrfs", kinds: []snapshot.Kind{noneBtrfs, dm}, wish: auto, want: driverDM, why: []string{"no btrfs in this kernel"}},
