@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"blockstore.dev/blockstore/snapshot/failpoint"
 )
 
 // idBlock is how many volume ids one catalog commit reserves: the price of a
@@ -79,6 +81,7 @@ func (a *idAllocator) reserve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reserving volume ids: %w", err)
 	}
+	failpoint.Hit("ids.reserved")
 	a.record = r
 	a.behind = true
 	return a.catchUp(ctx)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"blockstore.dev/blockstore/snapshot/failpoint"
 )
 
 // The directories below a store's root, all mode 0700.
@@ -69,14 +71,17 @@ func Init(ctx context.Context, kind Kind, o InitOptions, chosen string) (err err
 	if err := cat.update(func(t *tx) error { return t.putHeader(h) }); err != nil {
 		return err
 	}
+	failpoint.Hit("init.begun")
 	for _, d := range []string{dirDriver, dirMounts, dirWork, dirTars} {
 		if err := os.MkdirAll(filepath.Join(o.Root, d), 0o700); err != nil {
 			return noSpace(err)
 		}
 	}
+	failpoint.Hit("init.directories")
 	if h.Config, err = kind.Init(ctx, o); err != nil {
 		return fmt.Errorf("making the %s store: %w", kind.Name(), noSpace(err))
 	}
+	failpoint.Hit("init.driver")
 	if err := finishInit(ctx, cat, kind, o, h); err != nil {
 		open := OpenOptions{Root: o.Root, StoreID: o.StoreID, Config: h.Config}
 		return errors.Join(err, kind.Destroy(context.WithoutCancel(ctx), open))
@@ -97,6 +102,7 @@ func finishInit(ctx context.Context, cat *catalog, kind Kind, o InitOptions, h h
 	if err = errors.Join(err, d.Close(ctx)); err != nil {
 		return fmt.Errorf("opening the new %s store: %w", kind.Name(), err)
 	}
+	failpoint.Hit("init.opened")
 	return cat.update(func(t *tx) error {
 		if err := t.putIDs(ids); err != nil {
 			return err

@@ -206,7 +206,11 @@ func (l *loading) unpack(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("preparing a volume for the layers: %w", noSpace(err))
 	}
-	defer func() { err = errors.Join(err, up.Close()) }()
+	failpoint.Hit("load.prepared")
+	defer func() {
+		err = errors.Join(err, up.Close())
+		failpoint.Hit("load.unpacked")
+	}()
 	for i := range missing {
 		if err := l.layer(ctx, up, i); err != nil {
 			return fmt.Errorf("layer %d (%s): %w", l.have+i+1, missing[i].DiffID, err)
@@ -219,6 +223,7 @@ func (l *loading) unpack(ctx context.Context) (err error) {
 func (l *loading) layer(ctx context.Context, up Unpacker, i int) error {
 	s, index := l.store, l.have+i
 	src := l.request.Layers[index]
+	failpoint.Hit("load.layer")
 	applied, err := l.apply(ctx, up.Dir(), index, src, s.tarPath(l.ids[i]))
 	if err != nil {
 		return err

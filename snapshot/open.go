@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blockstore.dev/blockstore/snapshot/failpoint"
 	"blockstore.dev/blockstore/snapshot/mount"
 )
 
@@ -115,6 +116,7 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.recoverMounts(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit("open.mounts")
 	unfinished, err := s.unfinished(ctx, record)
 	if err != nil {
 		return err
@@ -122,6 +124,7 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.driver.Remove(ctx, unfinished...); err != nil {
 		return fmt.Errorf("removing unfinished volumes: %w", err)
 	}
+	failpoint.Hit("open.unfinished")
 	if err := s.removeTars(ctx); err != nil {
 		return err
 	}
@@ -129,7 +132,9 @@ func (s *Store) recover(ctx context.Context) error {
 		cat: s.cat, driver: s.driver, record: record, inWork: map[VolumeID]bool{},
 		next: max(record.Used+1, record.PurgeFrom),
 	}
+	failpoint.Hit("open.tars")
 	s.collect(ctx, garbage)
+	failpoint.Hit("open.garbage")
 	return s.flushSwept()
 }
 
@@ -296,6 +301,7 @@ func Destroy(ctx context.Context, o StoreOptions) (err error) {
 			if err := k.Destroy(ctx, OpenOptions{Root: root, StoreID: s.header.StoreID, Config: s.header.Config}); err != nil {
 				return fmt.Errorf("destroying the %s store at %s: %w", k.Name(), root, err)
 			}
+			failpoint.Hit("destroy.driver")
 			return removeRoot(root)
 		}
 	}
@@ -316,11 +322,13 @@ func removeRoot(root string) error {
 		}
 		errs = append(errs, ignoreMissing(os.Remove(filepath.Join(root, d))))
 	}
+	failpoint.Hit("destroy.mountpoints")
 	errs = append(errs, os.RemoveAll(filepath.Join(root, dirTars)), os.RemoveAll(filepath.Join(root, dirDriver)))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	for _, name := range []string{catalogFile, "lock"} {
+		failpoint.Hit("destroy." + name)
 		if err := os.Remove(filepath.Join(root, name)); ignoreMissing(err) != nil {
 			return err
 		}

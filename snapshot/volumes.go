@@ -111,6 +111,7 @@ func (v *volumes) deactivate(ctx context.Context, st *volumeState, id VolumeID) 
 	if err := v.store.driver.Deactivate(ctx, id); err != nil {
 		return fmt.Errorf("deactivating volume %d: %w", id, err)
 	}
+	failpoint.Hit("volume.deactivated")
 	return nil
 }
 
