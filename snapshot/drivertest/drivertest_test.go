@@ -24,3 +24,5 @@ func TestConformance(t *testing.T) {
 	drivertest.Run(t, factory(k))
 	require.Empty(t, k.Faults.Violations(), "breaches of the driver contract by the store")
 }
+
+func TestCrash(t *testing.T) { drivertest.RunCrash(t, factory(dirdriver.New())) }

@@ -26,6 +26,7 @@ type env struct {
 	id   string // StoreID
 
 	goroutines int
+	steps      map[string]int // where a child died last, by name
 	ended      bool
 }
 

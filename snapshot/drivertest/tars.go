@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	"github.com/stretchr/testify/require"
 
 	"blockstore.dev/blockstore/snapshot"
@@ -99,4 +100,20 @@ func simpleTar(n int) []byte {
 		item{name: fmt.Sprintf("layer-%d", n), body: fmt.Sprintf("of layer %d", n)},
 		item{name: fmt.Sprintf("link-%d", n), kind: tar.TypeLink, link: fmt.Sprintf("layer-%d", n)},
 	)
+}
+
+// snapshotChain are the names that layers have in a store.
+func snapshotChain(tars ...[]byte) ([]string, error) {
+	var ids []digest.Digest
+	for _, t := range tars {
+		ids = append(ids, digest.FromBytes(t))
+	}
+	var names []string
+	for _, id := range identity.ChainIDs(ids) {
+		if err := id.Validate(); err != nil {
+			return nil, err
+		}
+		names = append(names, id.String())
+	}
+	return names, nil
 }

@@ -1,0 +1,505 @@
+package drivertest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/failpoint"
+)
+
+// The environment of a child process: which operation on which store.
+const (
+	childOperation = "BLOCKSTORE_DRIVERTEST_OPERATION"
+	childRoot      = "BLOCKSTORE_DRIVERTEST_ROOT"
+)
+
+// maxSteps bounds the steps of one operation.
+const maxSteps = 2000
+
+// RunCrash kills a process at every step of every operation (package failpoint)
+// and sees that the next open recovers by itself: Check is clean, every layer is
+// whole, the operation happened wholly or not at all, nothing leaked, and it can
+// be done again. It runs the test binary itself as a child, with the filter of the
+// test that called it, so it must be called before that test does anything
+// else. It needs the build tag failpoints.
+func RunCrash(t *testing.T, f Factory) {
+	f = f.withDefaults()
+	if name := os.Getenv(childOperation); name != "" {
+		crashChild(t, f, name)
+		return
+	}
+	if !failpoint.Enabled {
+		t.Skip("the steps are not marked in this build: build it with -tags failpoints")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the suite mounts file systems: it needs root")
+	}
+	if err := f.Kind.Probe(t.Context()); err != nil {
+		t.Skipf("this kernel cannot run the driver %s: %v", f.Kind.Name(), err)
+	}
+	e := makeEnv(t, f, f.BaseSize)
+	p := prepare(e)
+	for _, op := range operations() {
+		t.Run(op.name, func(t *testing.T) {
+			e.t = t
+			p.crashAtEach(e, op)
+		})
+		if t.Failed() {
+			return // what it left is no ground for the next
+		}
+	}
+	e.t = t
+	e.clear()
+	e.end(t)
+	t.Run("Init", func(t *testing.T) { crashInit(t, f) })
+	t.Run("Destroy", func(t *testing.T) { crashDestroy(t, f) })
+}
+
+// operation is what is killed.
+type operation struct {
+	name string
+	// before, if set, runs ahead of every child, on a closed store.
+	before func(e *env)
+	// do runs in the child, on an open store.
+	do func(e *env) error
+	// done tells in the parent whether it happened, and fails if it happened by half.
+	done func(e *env) bool
+	// undo takes it back, so that it can be done again.
+	undo func(e *env)
+}
+
+const committedNote = "committed by a child"
+
+// operations are all that change a store. Each begins with the store as prepare
+// left it.
+func operations() []operation {
+	return []operation{
+		{
+			name: "Create",
+			do: func(e *env) error {
+				return second(e.s.Create(e.ctx(), "new", snapshot.CreateRequest{Parent: baseLayers()[1]}))
+			},
+			done: func(e *env) bool { return e.has("new") },
+			undo: func(e *env) { e.remove("new") },
+		},
+		{
+			name:   "CreateAtBlockEnd", // where further volume ids are reserved
+			before: toBlockEnd,
+			do:     func(e *env) error { return second(e.s.Create(e.ctx(), "new", snapshot.CreateRequest{})) },
+			done:   func(e *env) bool { return e.has("new") },
+			undo:   func(e *env) { e.remove("new") },
+		},
+		{
+			name: "Remove",
+			do:   func(e *env) error { return e.s.Remove(e.ctx(), "spare") },
+			done: func(e *env) bool { return !e.has("spare") },
+			undo: func(e *env) { makeSpare(e) },
+		},
+		{
+			name: "Load",
+			do: func(e *env) error {
+				return second(e.s.Load(e.ctx(), snapshot.LoadRequest{
+					Layers: sources(simpleTar(1), simpleTar(7), simpleTar(8)), Config: []byte("loaded"), Refs: []string{"loaded:1"},
+				}))
+			},
+			done: func(e *env) bool { return e.hasImage("loaded:1", simpleTar(1), simpleTar(7), simpleTar(8)) },
+			undo: func(e *env) { e.removeImage("loaded:1") },
+		},
+		{
+			name: "Commit",
+			do:   crashCommit,
+			done: func(e *env) bool { return e.hasCommitted() },
+			undo: func(e *env) { e.removeImage("committed:1") },
+		},
+		{
+			name: "RemoveImage",
+			do:   func(e *env) error { _, _, err := e.s.RemoveImage(e.ctx(), "going:1", false); return err },
+			done: func(e *env) bool { return !e.hasImage("going:1", goingTars()...) },
+			undo: func(e *env) { makeGoing(e) },
+		},
+		{
+			name: "MountWriteUnmount",
+			do: func(e *env) error {
+				dir, err := e.s.Mount(e.ctx(), "kept")
+				if err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(dir, "by the child"), []byte("x"), 0o600); err != nil {
+					return err
+				}
+				return e.s.Unmount(e.ctx(), "kept")
+			},
+			done: func(e *env) bool { return e.unmountLeft("kept") },
+			undo: func(*env) {},
+		},
+		{
+			name:   "Open", // of a store that needs recovery
+			before: crashedMidway,
+			do:     func(*env) error { return nil },
+			done:   func(e *env) bool { return e.hasNot("loaded:1") && !e.has("spare") },
+			undo: func(e *env) {
+				if !e.has("spare") {
+					makeSpare(e)
+				}
+			},
+		},
+		{
+			name: "GC",
+			do:   func(e *env) error { return second(e.s.GC(e.ctx())) },
+			done: func(e *env) bool { return !e.has(looseLayer()) },
+			undo: func(e *env) { makeLoose(e) },
+		},
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// toBlockEnd uses up the reserved volume ids, whatever their number: the next
+// creation calls the driver's SetEpoch or commits twice, which is seen by the
+// distance of ids from the first.
+func toBlockEnd(e *env) {
+	e.t.Helper()
+	const block = 128 // of package snapshot
+	e.open()
+	for {
+		in := e.create("filler", "")
+		e.remove("filler")
+		if (in.Volume.ID+1-snapshot.FirstVolumeID)%block == 0 {
+			break
+		}
+	}
+	e.close()
+}
+
+// crashedMidway leaves a store with a half-made load and a half-done removal.
+func crashedMidway(e *env) {
+	e.t.Helper()
+	for _, name := range []string{"Remove", "Load"} {
+		e.childUntil(name, map[string]string{"Remove": "remove.committed", "Load": "load.sealed"}[name])
+	}
+}
+
+func crashCommit(e *env) error {
+	_, _, err := e.s.Commit(e.ctx(), "kept", snapshot.CommitRequest{
+		Config: func(snapshot.Info, snapshot.Image) ([]byte, error) { return []byte(committedNote), nil },
+		Refs:   []string{"committed:1"},
+	})
+	return err
+}
+
+// prepared is what must be whole after every crash.
+type prepared struct {
+	layers map[string]digest.Digest
+	tree   map[string]entry // of the container "kept"
+}
+
+func baseLayers() []string {
+	names, err := snapshotChain(simpleTar(1), simpleTar(2))
+	if err != nil {
+		panic(err)
+	}
+	return names
+}
+
+func goingTars() [][]byte { return [][]byte{simpleTar(1), simpleTar(5), simpleTar(6)} }
+
+func looseLayer() string {
+	names, err := snapshotChain(simpleTar(4))
+	if err != nil {
+		panic(err)
+	}
+	return names[0]
+}
+
+func makeSpare(e *env) {
+	e.t.Helper()
+	e.create("spare", baseLayers()[0])
+	e.in("spare", func(dir string) { e.write(dir, "f", "f") })
+}
+
+func makeGoing(e *env) { e.image("going", []string{"going:1"}, goingTars()...) }
+
+func makeLoose(e *env) { e.load(simpleTar(4)) }
+
+func prepare(e *env) prepared {
+	e.t.Helper()
+	im := e.image("base", []string{"base:1"}, simpleTar(1), simpleTar(2))
+	require.Equal(e.t, baseLayers(), im.Layers)
+	e.create("kept", im.Layers[1])
+	e.in("kept", func(dir string) { manyFiles(e, dir, 5, 1); e.ok(os.Remove(at(dir, "layer-1"))) })
+	makeSpare(e)
+	makeGoing(e)
+	makeLoose(e)
+	p := prepared{layers: map[string]digest.Digest{}}
+	all, err := e.s.List(e.ctx())
+	e.ok(err)
+	for _, in := range all {
+		if in.Kind == snapshot.KindLayer && in.Name != looseLayer() {
+			p.layers[in.Name] = in.DiffID
+		}
+	}
+	p.tree = e.tree("kept")
+	return p
+}
+
+// crashAtEach runs one operation in children that die at steps 1, 2, 3 … until
+// one survives.
+func (p prepared) crashAtEach(e *env, op operation) {
+	e.t.Helper()
+	e.close()
+	happened := 0
+	for k := 1; ; k++ {
+		require.Less(e.t, k, maxSteps, "the operation does not end")
+		if op.before != nil {
+			op.before(e)
+		}
+		step, died := e.child(op.name, k)
+		if !died {
+			e.open()
+			require.True(e.t, op.done(e), "the operation ended and did nothing")
+			op.undo(e)
+			p.whole(e, "after the last step")
+			break
+		}
+		where := fmt.Sprintf("killed at step %d, %s", k, step)
+		e.openAfterCrash(where)
+		done := op.done(e)
+		p.whole(e, where)
+		if done {
+			happened++
+			op.undo(e)
+		}
+		require.NoError(e.t, op.do(e), "doing it again, %s", where)
+		op.done(e)
+		op.undo(e)
+		p.settled(e, where)
+		e.close()
+		e.leaks(false)
+	}
+	e.t.Logf("%s: %d crashes with the operation done", op.name, happened)
+}
+
+// child runs the operation in a process that is to die at step k. It returns the
+// last step that it reached.
+func (e *env) child(op string, k int) (step string, died bool) {
+	e.t.Helper()
+	log := filepath.Join(e.dir, "steps")
+	e.ok(os.RemoveAll(log))
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+topName(e.t.Name())+"$", "-test.count=1")
+	cmd.Env = append(os.Environ(), childOperation+"="+op, childRoot+"="+e.root,
+		"BLOCKSTORE_FAILPOINT="+strconv.Itoa(k), "BLOCKSTORE_FAILPOINT_LOG="+log)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	raw, readErr := os.ReadFile(log)
+	if readErr != nil && !errors.Is(readErr, os.ErrNotExist) {
+		e.t.Fatal(readErr)
+	}
+	require.NotEmpty(e.t, raw, "the operation %s has no marked steps: %s", op, out.String())
+	steps := strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		status, ok := exit.Sys().(interface{ Signal() unix.Signal })
+		if ok && status.Signal() == unix.SIGKILL && len(steps) == k {
+			return steps[k-1], true
+		}
+	}
+	require.NoError(e.t, err, "the child for %s: %s", op, out.String())
+	return steps[len(steps)-1], false
+}
+
+// childUntil kills a child at the first step of that name.
+func (e *env) childUntil(op, step string) {
+	e.t.Helper()
+	if e.steps == nil {
+		e.steps = map[string]int{}
+	}
+	for k := max(e.steps[step], 1); k < maxSteps; k++ {
+		at, died := e.child(op, k)
+		require.True(e.t, died, "%s has no step %s", op, step)
+		if at == step {
+			e.steps[step] = k
+			return
+		}
+		e.open() // recovers, and the operation has not happened yet
+		e.close()
+	}
+}
+
+// topName is the test that the child must run: the one that called RunCrash.
+func topName(name string) string {
+	top, _, _ := strings.Cut(name, "/")
+	return top
+}
+
+// crashChild does one operation and ends the process's test.
+func crashChild(t *testing.T, f Factory, name string) {
+	e := &env{t: t, f: f, root: os.Getenv(childRoot), dir: filepath.Dir(os.Getenv(childRoot))}
+	switch name {
+	case "Init":
+		o := snapshot.InitOptions{Root: e.root, BaseSize: f.BaseSize}
+		if f.Prepare != nil {
+			f.Prepare(t, &o)
+		}
+		require.NoError(t, snapshot.Init(e.ctx(), f.Kind, o, "in a child"))
+		return
+	case "Destroy":
+		require.NoError(t, snapshot.Destroy(e.ctx(), e.options()))
+		return
+	}
+	e.open()
+	for _, op := range operations() {
+		if op.name == name {
+			require.NoError(t, op.do(e))
+			e.close()
+			return
+		}
+	}
+	t.Fatalf("no operation %q", name)
+}
+
+// openAfterCrash opens the store; that is all that recovery may need.
+func (e *env) openAfterCrash(where string) {
+	e.t.Helper()
+	s, err := snapshot.Open(e.ctx(), e.options())
+	require.NoError(e.t, err, "opening after a crash, %s", where)
+	e.s = s
+}
+
+// whole asserts what must hold right after recovery.
+func (p prepared) whole(e *env, where string) {
+	e.t.Helper()
+	r, err := e.s.Check(e.ctx(), snapshot.CheckOptions{})
+	require.NoError(e.t, err, where)
+	require.Empty(e.t, r.Findings, "findings of Check, %s", where)
+	e.exact(where)
+	for name, diffID := range p.layers {
+		if !e.has(name) { // of the image that an operation removes
+			continue
+		}
+		sum := diffID.Algorithm().Hash()
+		require.NoError(e.t, e.s.WriteLayer(e.ctx(), name, sum), "layer %s, %s", name, where)
+		require.Equal(e.t, diffID.Encoded(), fmt.Sprintf("%x", sum.Sum(nil)), "layer %s, %s", name, where)
+	}
+	tree := e.tree("kept")
+	delete(tree, "by the child")
+	root, want := tree["."], p.tree["."]
+	root.MTime, tree["."] = want.MTime, root
+	root.MTime = want.MTime
+	tree["."] = root
+	e.same(p.tree, tree, "the container that must be kept, "+where)
+}
+
+// settled asserts that doing and undoing left the store as prepare made it.
+func (p prepared) settled(e *env, where string) {
+	e.t.Helper()
+	e.clean()
+	e.exact(where)
+	require.Len(e.t, e.names(), len(p.layers)+3, "snapshots, %s", where)
+}
+
+// exact compares the kernel's volumes and the tar files with the catalog's.
+func (e *env) exact(where string) {
+	e.t.Helper()
+	all, err := e.s.List(e.ctx())
+	e.ok(err)
+	var volumes []snapshot.VolumeID
+	layers := 0
+	for _, in := range all {
+		if in.Kind != snapshot.KindView {
+			volumes = append(volumes, in.Volume.ID)
+		}
+		if in.Kind == snapshot.KindLayer {
+			layers++
+		}
+	}
+	if ids := e.volumes(); ids != nil {
+		require.ElementsMatch(e.t, volumes, ids, "volumes in the kernel, %s", where)
+	}
+	require.Len(e.t, e.entries(filepath.Join(e.root, "tar")), layers, "tar files, %s", where)
+	require.Empty(e.t, e.entries(filepath.Join(e.root, "work")), "directories in work, %s", where)
+}
+
+func (e *env) has(name string) bool {
+	e.t.Helper()
+	_, err := e.s.Stat(e.ctx(), name)
+	if !errors.Is(err, snapshot.ErrNotFound) {
+		e.ok(err)
+	}
+	return err == nil
+}
+
+// hasImage says whether an image is there, with all its layers and their content.
+func (e *env) hasImage(ref string, tars ...[]byte) bool {
+	e.t.Helper()
+	im, err := e.s.Image(e.ctx(), ref)
+	names, chainErr := snapshotChain(tars...)
+	e.ok(chainErr)
+	if errors.Is(err, snapshot.ErrNotFound) {
+		for _, name := range names[1:] {
+			require.False(e.t, e.has(name), "a layer without its image %s", ref)
+		}
+		return false
+	}
+	e.ok(err)
+	require.Equal(e.t, names, im.Layers)
+	for i, name := range names {
+		require.True(e.t, bytes.Equal(tars[i], e.layerTar(name)), "layer %d of %s", i, ref)
+	}
+	return true
+}
+
+func (e *env) hasCommitted() bool {
+	e.t.Helper()
+	im, err := e.s.Image(e.ctx(), "committed:1")
+	if errors.Is(err, snapshot.ErrNotFound) {
+		children, err := e.s.Children(e.ctx(), baseLayers()[1])
+		e.ok(err)
+		for _, in := range children {
+			require.NotEqual(e.t, snapshot.KindLayer, in.Kind, "a layer without its image")
+		}
+		return false
+	}
+	e.ok(err)
+	require.Len(e.t, im.Layers, 3)
+	e.ok(e.s.WriteLayer(e.ctx(), im.Layers[2], io.Discard))
+	return true
+}
+
+func (e *env) removeImage(ref string) {
+	e.t.Helper()
+	_, _, err := e.s.RemoveImage(e.ctx(), ref, false)
+	require.NoError(e.t, err)
+}
+
+// unmountLeft ends a mount that outlived its process, as mounts do, and says
+// whether there was one.
+func (e *env) unmountLeft(name string) bool {
+	e.t.Helper()
+	in, err := e.s.Stat(e.ctx(), name)
+	e.ok(err)
+	if in.Mounted != "" {
+		e.unmount(name)
+	}
+	return true
+}
+
+func (e *env) hasNot(ref string) bool {
+	e.t.Helper()
+	_, err := e.s.Image(e.ctx(), ref)
+	require.ErrorIs(e.t, err, snapshot.ErrNotFound)
+	return true
+}
