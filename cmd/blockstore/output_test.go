@@ -134,12 +134,12 @@ func TestLinesProgress(t *testing.T) {
 	quick.At(5, 10)
 	quick.Done("done")
 	slow := l.Task("slow")
-	slow.At(1e6, 0)
+	slow.At(1<<20, 0)
 	now = now.Add(11 * time.Second)
-	slow.At(2e6, 4e6)
-	slow.At(3e6, 4e6)
+	slow.At(2<<20, 4<<20)
+	slow.At(3<<20, 4<<20)
 	slow.Done("done")
-	require.Equal(t, "slow: 2.0 MB of 4.0 MB\nslow: 3.0 MB, done\n", b.String())
+	require.Equal(t, "slow: 2.0 MiB of 4.0 MiB\nslow: 3.0 MiB, done\n", b.String())
 }
 
 // TestHelp: every verb says what it does and shows how it is used.

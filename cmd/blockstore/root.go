@@ -18,7 +18,7 @@ container as a thin snapshot of its image: a write costs one block's copy, not a
 file's. It works on device-mapper thin pools and on btrfs.
 
 stdout is data, stderr is for people. With --json each verb prints one document;
-docs/cli.md has their shapes.
+docs/cli.md has their shapes. Sizes are in powers of 1024, in and out.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 in use, 5 no space,
 6 needs repair.`,

@@ -72,21 +72,22 @@ func (f *sizeFlag) String() string {
 // Type names the flag's value in help texts.
 func (f *sizeFlag) Type() string { return "SIZE" }
 
-// amount prints how much there is of something, in decimal units as docker
-// prints it: 1.2 MB is 1,200,000 bytes.
+// amount prints how much there is of something. All output is in binary units,
+// as all input is and as the drivers' rows are, and the unit says so (docker prints
+// decimal ones): 1.2 MiB is 1.2·2^20 bytes.
 func amount(n int64) string {
 	if n < 0 {
 		return "-" + amount(-n)
 	}
-	return humanize.Bytes(uint64(n))
+	return humanize.IBytes(uint64(n))
 }
 
-// limit prints a bound that a person set, in the binary units it was set in.
+// limit prints a bound; 0 is none.
 func limit(n int64) string {
 	if n <= 0 {
 		return "none"
 	}
-	return humanize.IBytes(uint64(n))
+	return amount(n)
 }
 
 // percent prints part of whole, "-" where there is no whole.

@@ -41,8 +41,8 @@ func FuzzParseSize(f *testing.F) {
 }
 
 func TestSizesForPeople(t *testing.T) {
-	require.Equal(t, "1.2 MB", amount(1_200_000))
-	require.Equal(t, "-1.2 MB", amount(-1_200_000))
+	require.Equal(t, "1.2 MiB", amount(1_258_291))
+	require.Equal(t, "-1.2 MiB", amount(-1_258_291))
 	require.Equal(t, "0 B", amount(0))
 	require.Equal(t, "10 GiB", limit(10<<30))
 	require.Equal(t, "none", limit(0))
