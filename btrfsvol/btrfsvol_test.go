@@ -286,4 +286,10 @@ func TestSpaceAndDevices(t *testing.T) {
 	require.Positive(t, space.MetadataSlack())
 	require.Less(t, space.MetadataSlack(), space.Metadata.Total)
 	require.NoError(t, fs.GrowToDevice())
+
+	create(t, fs, "dirty")
+	fill(t, fs, "dirty/file", 8<<20)
+	after, err := fs.Space()
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, after.Data.Used+after.Data.Reserved, space.Data.Used+8<<20, "written or not")
 }

@@ -2,6 +2,7 @@ package btrfsvol
 
 import (
 	"errors"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -12,10 +13,13 @@ import (
 type Allocation struct {
 	Total Bytes
 	Used  Bytes
+	// Reserved is promised to what lies in memory and is not written yet. It is read
+	// for data and metadata, from sysfs, and 0 where that cannot be read.
+	Reserved Bytes
 }
 
-// Free is what is allocated and unused.
-func (a Allocation) Free() Bytes { return a.Total - min(a.Used, a.Total) }
+// Free is what is allocated, unused and not reserved.
+func (a Allocation) Free() Bytes { return a.Total - min(a.Used+a.Reserved, a.Total) }
 
 // Space is what a file system's bytes are used for. btrfs hands its devices out in
 // block groups for data or for metadata; it can be full of one while the other, or
@@ -45,12 +49,33 @@ func (fs *FS) Space() (Space, error) {
 	for _, info := range infos {
 		space.add(info)
 	}
+	space.Data.Reserved = fs.reserved("data")
+	space.Metadata.Reserved = fs.reserved("metadata")
+	space.Metadata.Reserved -= min(space.GlobalReserve.Total, space.Metadata.Reserved)
 	devices, err := fs.Devices()
 	for _, device := range devices {
 		space.Size += device.Size
 		space.Unallocated += device.Size - min(device.Allocated, device.Size)
 	}
 	return space, err
+}
+
+// reserved adds up what writers have reserved of a kind of block group. For metadata
+// that holds the global reserve, which is no writer's.
+func (fs *FS) reserved(kind string) Bytes {
+	var sum Bytes
+	for _, file := range []string{"bytes_may_use", "bytes_reserved"} {
+		word, err := readWord(fs.sysfs("allocation", kind, file))
+		if err != nil {
+			return 0
+		}
+		n, err := strconv.ParseUint(word, 10, 64)
+		if err != nil {
+			return 0
+		}
+		sum += Bytes(n)
+	}
+	return sum
 }
 
 func (s *Space) add(info ioctl.BtrfsSpaceInfo) {

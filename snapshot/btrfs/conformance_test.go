@@ -1,7 +1,11 @@
 package btrfs
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/drivertest"
@@ -24,4 +28,24 @@ func TestConformance(t *testing.T) {
 func TestCrash(t *testing.T) {
 	needBtrfs(t)
 	drivertest.RunCrash(t, factory())
+}
+
+// TestConformanceOnBtrfs runs it on a root that lies on btrfs, smaller. A file system
+// that is not the store's own has no size limits.
+func TestConformanceOnBtrfs(t *testing.T) {
+	outer := newStore(t, snapshot.InitOptions{Loopback: 8 << 30})
+	top := filepath.Join(outer.root, "driver", "mnt")
+	drivertest.Run(t, drivertest.Factory{
+		Kind:  Kind{},
+		Scale: 8,
+		Dir: func(t testing.TB) string {
+			dir, err := os.MkdirTemp(top, "bstest-")
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+			return dir
+		},
+		Unsupported: map[drivertest.Ability]string{
+			drivertest.SizeLimit: "quotas are the owner's of the file system",
+		},
+	})
 }

@@ -28,9 +28,9 @@ func (d *driver) Status(context.Context) (snapshot.Status, error) {
 	status := snapshot.Status{
 		Healthy: problem == "",
 		Problem: problem,
-		Data:    snapshot.Space{Total: int64(space.Data.Total + space.Unallocated), Used: int64(space.Data.Used)},
+		Data:    snapshot.Space{Total: int64(space.Data.Total + space.Unallocated), Used: int64(space.Data.Used + space.Data.Reserved)},
 		Metadata: snapshot.Space{
-			Total: int64(space.Metadata.Total), Used: int64(space.Metadata.Used),
+			Total: int64(space.Metadata.Total), Used: int64(space.Metadata.Used + space.Metadata.Reserved),
 		},
 	}
 	status.Rows, err = d.rows(space)
@@ -53,10 +53,10 @@ func (d *driver) rows(space btrfsvol.Space) ([]snapshot.Row, error) {
 	} else {
 		row("Directory", "%s", d.fs.Dir())
 	}
-	row("Data Space Used", "%s", size(space.Data.Used))
+	row("Data Space Used", "%s", size(space.Data.Used+space.Data.Reserved))
 	row("Data Space Total", "%s", size(space.Data.Total+space.Unallocated))
 	row("Data Space Available", "%s", size(space.Data.Free()+space.Unallocated))
-	row("Metadata Space Used", "%s", size(space.Metadata.Used))
+	row("Metadata Space Used", "%s", size(space.Metadata.Used+space.Metadata.Reserved))
 	row("Metadata Space Allocated", "%s", size(space.Metadata.Total))
 	row("Unallocated", "%s", size(space.Unallocated))
 	if d.config.SimpleQuota {
