@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/google/uuid"
@@ -150,31 +152,65 @@ func (p places) bringUp(ctx context.Context) error {
 	return errors.Join(err, loop.Close())
 }
 
+// detachWait bounds the waiting for a loop device to go. It goes with its last
+// user, and anybody on the host who looks through the loop devices is one for a moment.
+const detachWait = 2 * time.Second
+
 // takeDown unmounts it. Volumes that are mounted elsewhere hold the file system
 // and the loop device until they go; bringUp finds both again.
 func (p places) takeDown() error {
-	mounted, err := p.mounted()
-	if err != nil || !mounted {
+	mine, err := p.entry()
+	if err != nil || mine == nil {
 		return err
 	}
 	err = mount.Unmount(p.mount)
 	if errors.Is(err, unix.EBUSY) {
 		return nil
 	}
-	return err
-}
-
-func (p places) mounted() (bool, error) {
+	if err != nil {
+		return err
+	}
 	table, err := mount.Table()
 	if err != nil {
-		return false, err
+		return err
+	}
+	for _, e := range table {
+		if e.Major == mine.Major && e.Minor == mine.Minor {
+			return nil
+		}
+	}
+	return p.waitDetached(mine.Source)
+}
+
+// waitDetached looks into sysfs rather than at the device, which would be to use it.
+func (p places) waitDetached(device string) error {
+	file := filepath.Join("/sys/block", filepath.Base(device), "loop/backing_file")
+	for end := time.Now().Add(detachWait); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		backing, err := os.ReadFile(file)
+		if err != nil || strings.TrimSpace(string(backing)) != p.image {
+			return absentIsFine(err)
+		}
+	}
+	return nil
+}
+
+// entry is the file system's line in mountinfo, nil if it is not mounted.
+func (p places) entry() (*mount.Entry, error) {
+	table, err := mount.Table()
+	if err != nil {
+		return nil, err
 	}
 	for _, e := range table {
 		if e.Target == p.mount && e.Type == "btrfs" {
-			return true, nil
+			return &e, nil
 		}
 	}
-	return false, nil
+	return nil, nil
+}
+
+func (p places) mounted() (bool, error) {
+	mine, err := p.entry()
+	return mine != nil, err
 }
 
 // hostSpace is what the file system below the loopback file has free, and what the

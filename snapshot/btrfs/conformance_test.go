@@ -46,6 +46,7 @@ func TestConformanceOnBtrfs(t *testing.T) {
 		},
 		Unsupported: map[drivertest.Ability]string{
 			drivertest.SizeLimit: "quotas are the owner's of the file system",
+			drivertest.SpaceBack: "no file of the store's holds the volumes",
 		},
 	})
 }
