@@ -58,8 +58,12 @@ func TestSaveAndLoadElsewhere(t *testing.T) {
 	id := unnamed(t, s).ID
 	refs := []string{"debian:12", "docker.io/library/other:12", "localhost:5000/me/app:v1", id.String()}
 	for _, o := range []SaveOptions{
-		{}, {Format: SaveOCI}, {Format: SaveOCI, Compression: Gzip}, {Format: SaveOCI, Compression: Zstd},
-		{Format: SaveOCIDir}, {Format: SaveOCIDir, Compression: Zstd},
+		{},
+		{Format: SaveOCI},
+		{Format: SaveOCI, Compression: Gzip},
+		{Format: SaveOCI, Compression: Zstd},
+		{Format: SaveOCIDir},
+		{Format: SaveOCIDir, Compression: Zstd},
 	} {
 		t.Run(string(o.Format)+string(o.Compression), func(t *testing.T) {
 			o.SpoolDir = t.TempDir()
