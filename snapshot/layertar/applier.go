@@ -97,7 +97,8 @@ func (a *applier) run(src io.Reader) (Applied, error) {
 		before := a.rec.off
 		hdr, err := a.tar.Next()
 		if err == io.EOF {
-			if a.rec.off-before < tarBlock {
+			// The parser takes the end after an extended header for a plain one, too.
+			if min(a.rec.off-before, a.rec.zeros) < tarBlock {
 				return a.done, a.fail(last, reason(ErrMalformed, "the archive ends after this entry, without a trailer"))
 			}
 			break

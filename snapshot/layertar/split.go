@@ -1,6 +1,7 @@
 package layertar
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash"
@@ -22,6 +23,7 @@ const segmentMax = 256 << 10
 type recorder struct {
 	src     io.Reader
 	off     int64
+	zeros   int64 // how many zero bytes passed last
 	srcErr  error // first error of src that is not io.EOF
 	content bool
 
@@ -31,6 +33,7 @@ type recorder struct {
 func (r *recorder) Read(p []byte) (int, error) {
 	n, err := r.src.Read(p)
 	r.off += int64(n)
+	r.countZeros(p[:n])
 	if r.split != nil && n > 0 {
 		if r.content {
 			r.split.crc.Write(p[:n])
@@ -43,6 +46,14 @@ func (r *recorder) Read(p []byte) (int, error) {
 		r.srcErr = err
 	}
 	return n, err
+}
+
+func (r *recorder) countZeros(p []byte) {
+	tail := len(bytes.TrimRight(p, "\x00"))
+	if tail > 0 {
+		r.zeros = 0
+	}
+	r.zeros += int64(len(p) - tail)
 }
 
 // beginContent says that what passes now can be read back from the tree.
