@@ -45,7 +45,7 @@ func zooTree(t *testing.T) string {
 			_, err = f.WriteAt([]byte("data at "+fmt.Sprint(off)), off)
 			require.NoError(t, err)
 		}
-		require.NoError(t, f.Truncate(5<<20))
+		require.NoError(t, f.Truncate(4<<20))
 		require.NoError(t, f.Close())
 	}
 	return root
