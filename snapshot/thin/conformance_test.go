@@ -47,3 +47,5 @@ func leaks(_, storeID string, _ bool) ([]string, error) {
 func TestConformanceExt4(t *testing.T) { drivertest.Run(t, factory("ext4")) }
 
 func TestConformanceXFS(t *testing.T) { drivertest.Run(t, factory("xfs")) }
+
+func TestCrashExt4(t *testing.T) { drivertest.RunCrash(t, factory("ext4")) }

@@ -181,29 +181,35 @@ func (d *driver) Deactivate(ctx context.Context, id snapshot.VolumeID) error {
 	return translate(d.pool.Deactivate(ctx, deviceID(id)))
 }
 
-// deactivateIdle takes away the devices that nobody has open.
-func (d *driver) deactivateIdle(ctx context.Context) error {
+// deactivateIdle takes away the devices that nobody has open, and says how many are left.
+func (d *driver) deactivateIdle(ctx context.Context) (left int, err error) {
 	active, err := d.pool.Active(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var errs []error
 	for _, a := range active {
 		if a.OpenCount > 0 {
+			left++
 			continue
 		}
-		if err := d.pool.TryDeactivate(ctx, a.ID); err != nil && !errors.Is(err, thinpool.ErrBusy) {
+		err := d.pool.TryDeactivate(ctx, a.ID)
+		if errors.Is(err, thinpool.ErrBusy) {
+			left++
+		} else if err != nil {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
+	return left, errors.Join(errs...)
 }
 
 // Close takes idle devices and the pool away. While a volume is in use the pool stays for it, and Open takes over.
 func (d *driver) Close(ctx context.Context) error {
-	err := d.deactivateIdle(ctx)
-	if cerr := d.pool.Close(ctx); cerr != nil && !errors.Is(cerr, thinpool.ErrBusy) {
-		err = errors.Join(err, cerr)
+	left, err := d.deactivateIdle(ctx)
+	if err == nil && left == 0 {
+		if err = d.pool.Close(ctx); errors.Is(err, thinpool.ErrBusy) {
+			err = nil
+		}
 	}
 	return translate(errors.Join(err, d.client.Close()))
 }

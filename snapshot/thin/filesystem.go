@@ -24,6 +24,9 @@ const (
 	xfs  fileSystem = "xfs"
 )
 
+// smallXFS is below what mkfs.xfs lays out with a log of 64 MiB by itself.
+const smallXFS = 1 << 30
+
 // fsBlock is the block size that both file systems are made with.
 const fsBlock = 4096
 
@@ -41,9 +44,13 @@ func parseFileSystem(name string) (fileSystem, error) {
 // Both are laid out so that files begin at pool blocks, whose whole writes skip copying and zeroing, and write as
 // little as they can: what mkfs writes every volume maps, and what the kernel initialises later in the background
 // every volume would have to copy.
-func (fs fileSystem) mkfs(device string, poolBlock uint64) []string {
+func (fs fileSystem) mkfs(device string, size int64, poolBlock uint64) []string {
 	if fs == xfs {
-		return []string{"mkfs.xfs", "-q", "-f", "-K", "-d", fmt.Sprintf("su=%d,sw=1", poolBlock), "-l", "su=4096", device}
+		layout := fmt.Sprintf("su=%d,sw=1", poolBlock)
+		if size < smallXFS {
+			layout += ",agcount=2" // in one of four groups the least log, 64 MiB, has no room
+		}
+		return []string{"mkfs.xfs", "-q", "-f", "-K", "-d", layout, "-l", "size=64m,su=4096", device}
 	}
 	stride := poolBlock / fsBlock
 	return []string{
@@ -54,7 +61,7 @@ func (fs fileSystem) mkfs(device string, poolBlock uint64) []string {
 
 // findMkfs looks for the program before anything is made.
 func (fs fileSystem) findMkfs() error {
-	name := fs.mkfs("", 1)[0]
+	name := fs.mkfs("", 0, fsBlock)[0]
 	if _, err := exec.LookPath(name); err != nil {
 		pkg := map[fileSystem]string{ext4: "e2fsprogs", xfs: "xfsprogs"}[fs]
 		return fmt.Errorf("%s is missing; install the package %s: %w", name, pkg, snapshot.ErrNotSupported)
@@ -62,9 +69,10 @@ func (fs fileSystem) findMkfs() error {
 	return nil
 }
 
-// makeBase makes an empty file system with the root directory that images expect: 0755, root's, nothing in it.
-func (fs fileSystem) makeBase(ctx context.Context, device string, poolBlock uint64) error {
-	line := fs.mkfs(device, poolBlock)
+// makeFileSystem makes an empty file system with the root directory that images expect: 0755, root's, nothing in it.
+func (c config) makeFileSystem(ctx context.Context, device string) error {
+	fs := c.FileSystem
+	line := fs.mkfs(device, c.BaseSize, c.Pool.BlockSize.Bytes())
 	out, err := exec.CommandContext(ctx, line[0], line[1:]...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("running %s: %w: %s", line[0], err, strings.TrimSpace(string(out)))

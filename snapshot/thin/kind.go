@@ -12,6 +12,7 @@ import (
 
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/failpoint"
 	"blockstore.dev/blockstore/thinpool"
 )
 
@@ -60,7 +61,12 @@ func (k Kind) Probe(ctx context.Context) error {
 }
 
 func (k Kind) client() (*dm.Client, error) {
-	client, err := dm.Open(dm.Options{Observer: k.Observer})
+	client, err := dm.Open(dm.Options{Observer: func(c dm.Call) {
+		failpoint.Hit("dm." + c.Command) // also where a device is suspended
+		if k.Observer != nil {
+			k.Observer(c)
+		}
+	}})
 	if err != nil {
 		return nil, translate(fmt.Errorf("driver %s: %w", Name, err))
 	}
@@ -168,7 +174,8 @@ func (c config) makeBase(ctx context.Context, pool *thinpool.Pool) error {
 	if err != nil {
 		return err
 	}
-	err = c.FileSystem.makeBase(ctx, d.Path, c.Pool.BlockSize.Bytes())
+	err = c.makeFileSystem(ctx, d.Path)
+	failpoint.Hit("thin.base.made")
 	if err == nil {
 		_, err = pool.Commit(ctx)
 	}
@@ -190,7 +197,7 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Driver
 		return nil, translate(errors.Join(err, client.Close()))
 	}
 	d := &driver{client: client, pool: pool, config: c, mapped: map[snapshot.VolumeID]uint64{}}
-	if err := d.deactivateIdle(ctx); err != nil {
+	if _, err := d.deactivateIdle(ctx); err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
 	}
 	return d, nil
