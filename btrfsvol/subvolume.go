@@ -51,7 +51,9 @@ func (fs *FS) Create(path string, o CreateOptions) error {
 
 // Snapshot makes a snapshot at path of the subvolume at source. When it returns
 // both the snapshot and what source held are on disk. Subvolumes inside source are
-// not part of it: they appear as empty directories.
+// not part of it: they appear as empty directories. Of files that are being written to
+// it holds each as it was at some instant meanwhile, not all as at the same one: the
+// kernel writes dirty data out file by file before.
 func (fs *FS) Snapshot(source, path string, o CreateOptions) error {
 	err := fs.withDir(source, func(root int) error {
 		return fs.inDir(path, func(dir int, name string) error {

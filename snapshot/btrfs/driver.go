@@ -124,6 +124,12 @@ func (d *driver) Close(context.Context) error {
 
 // Create makes a snapshot: one commit, which concurrent creations share. It forks
 // nothing and costs the same however many volumes there are.
+//
+// An origin that is written to meanwhile gives what a power cut would leave: all that
+// was synced before, and each file at some instant, but not all files at the same one.
+// The kernel writes dirty files out one after the other, and can freeze the whole file
+// system only, in which no snapshot can be made then. Who needs one instant stops the
+// container's processes, as Docker's commit does.
 func (d *driver) Create(ctx context.Context, id snapshot.VolumeID, o snapshot.CreateOptions) error {
 	if err := ctx.Err(); err != nil {
 		return err
