@@ -181,7 +181,7 @@ func (s *Store) checkKernel(ctx context.Context, known []Info, o CheckOptions, r
 		}
 		r.add(id, "end what uses it, then run `gc`", "volume %d was removed but is still in use", id)
 	}
-	return s.flushSwept()
+	return s.flushSwept(ctx)
 }
 
 // checkStrangers reports volumes in the kernel that the catalog cannot explain.

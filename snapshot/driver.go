@@ -201,6 +201,13 @@ type Epoched interface {
 	SetEpoch(ctx context.Context, from, to uint64) error
 }
 
+// Settler is a Driver whose removals survive a power cut only after Settle: until
+// then a volume that was removed may be back. The store keeps such volumes in its
+// list of what is to be removed.
+type Settler interface {
+	Settle(ctx context.Context) error
+}
+
 // Grower is a Driver whose backing store can grow.
 type Grower interface {
 	// Grow makes the data space size bytes large. Shrinking is ErrNotSupported.

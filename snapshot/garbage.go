@@ -15,7 +15,8 @@ import (
 
 // sweptGarbage are volumes that are gone from the kernel and still listed as
 // garbage in the catalog. Their entries go with whatever is committed next, so
-// that a removal costs one commit.
+// that a removal costs one commit; where the driver has to settle removals first,
+// they go many at a time and when the store closes.
 type sweptGarbage struct {
 	mu  sync.Mutex
 	ids []VolumeID
@@ -25,6 +26,12 @@ func (g *sweptGarbage) add(ids ...VolumeID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ids = append(g.ids, ids...)
+}
+
+func (g *sweptGarbage) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.ids)
 }
 
 func (g *sweptGarbage) take() []VolumeID {
@@ -37,7 +44,10 @@ func (g *sweptGarbage) take() []VolumeID {
 
 // commit runs fn in a durable transaction, with the garbage that was swept.
 func (s *Store) commit(fn func(*tx) error) error {
-	swept := s.swept.take()
+	var swept []VolumeID
+	if _, ok := s.driver.(Settler); !ok {
+		swept = s.swept.take()
+	}
 	err := s.cat.update(func(t *tx) error {
 		if err := t.clearGarbage(swept); err != nil {
 			return err
@@ -51,13 +61,22 @@ func (s *Store) commit(fn func(*tx) error) error {
 }
 
 // flushSwept commits what was swept, if anything was.
-func (s *Store) flushSwept() error {
+func (s *Store) flushSwept(ctx context.Context) error {
 	swept := s.swept.take()
 	if len(swept) == 0 {
 		return nil
 	}
+	if d, ok := s.driver.(Settler); ok {
+		if err := d.Settle(ctx); err != nil {
+			s.swept.add(swept...)
+			return fmt.Errorf("making removals durable: %w", err)
+		}
+	}
 	return s.cat.update(func(t *tx) error { return t.clearGarbage(swept) })
 }
+
+// maxSwept is how many removals wait to be settled together.
+const maxSwept = 64
 
 // collect removes volumes whose removal is committed. What is busy stays garbage
 // and is tried again at the next open and by GC.
@@ -66,6 +85,9 @@ func (s *Store) collect(ctx context.Context, ids []VolumeID) {
 		if err := s.removeVolume(ctx, id); err == nil {
 			s.swept.add(id)
 		}
+	}
+	if s.swept.count() >= maxSwept {
+		_ = s.flushSwept(ctx) // what fails here is tried again with the next
 	}
 }
 

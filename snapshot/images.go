@@ -214,5 +214,5 @@ func (s *Store) GC(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	s.collect(ctx, volumes)
-	return removed, s.flushSwept()
+	return removed, s.flushSwept(ctx)
 }

@@ -135,7 +135,7 @@ func (s *Store) recover(ctx context.Context) error {
 	failpoint.Hit("open.tars")
 	s.collect(ctx, garbage)
 	failpoint.Hit("open.garbage")
-	return s.flushSwept()
+	return s.flushSwept(ctx)
 }
 
 // matchEpoch compares the ages of catalog and backing store.
@@ -241,7 +241,7 @@ func (s *Store) unfinished(ctx context.Context, r idRecord) ([]VolumeID, error) 
 func (s *Store) Close(ctx context.Context) error {
 	var errs []error
 	if s.ids != nil {
-		errs = append(errs, s.flushSwept())
+		errs = append(errs, s.flushSwept(ctx))
 	}
 	if s.driver != nil {
 		errs = append(errs, s.vols.releaseLent(ctx), s.driver.Close(ctx))

@@ -75,3 +75,9 @@ func (w *waker) wait(ctx context.Context) error {
 	}
 	return translate(err, "btrfs: wait for the cleaner")
 }
+
+// Settle makes the removals so far survive a power cut: destroying a subvolume
+// commits nothing by itself.
+func (d *driver) Settle(context.Context) error {
+	return translate(d.fs.Sync(), "btrfs: settling removals")
+}

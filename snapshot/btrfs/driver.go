@@ -43,6 +43,7 @@ type loopDriver struct{ *driver }
 
 var (
 	_ snapshot.Driver  = (*driver)(nil)
+	_ snapshot.Settler = (*driver)(nil)
 	_ snapshot.Grower  = loopDriver{}
 	_ snapshot.Trimmer = loopDriver{}
 )
