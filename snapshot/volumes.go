@@ -102,6 +102,8 @@ func (v *volumes) activate(ctx context.Context, st *volumeState, vol Volume) err
 	return nil
 }
 
+// deactivate ends one reason to be active. A volume that the driver does not let
+// go of counts as lent: whoever takes it back tries again.
 func (v *volumes) deactivate(ctx context.Context, st *volumeState, id VolumeID) error {
 	st.active--
 	if st.active > 0 {
@@ -109,6 +111,7 @@ func (v *volumes) deactivate(ctx context.Context, st *volumeState, id VolumeID) 
 	}
 	st.mounts = nil
 	if err := v.store.driver.Deactivate(ctx, id); err != nil {
+		st.active, st.lent = 1, true
 		return fmt.Errorf("deactivating volume %d: %w", id, err)
 	}
 	failpoint.Hit("volume.deactivated")
@@ -150,7 +153,7 @@ func (v *volumes) unmountFrom(ctx context.Context, st *volumeState, vol Volume, 
 	err := ignoreMissing(os.Remove(dir))
 	offErr := v.deactivate(context.WithoutCancel(ctx), st, vol.ID)
 	if errors.Is(offErr, ErrBusy) { // lent by a process before this one, and still mounted by who got it
-		st.active, st.lent, offErr = 1, true, nil
+		offErr = nil
 	}
 	return errors.Join(err, offErr)
 }
@@ -265,7 +268,6 @@ func (v *volumes) unlend(ctx context.Context, st *volumeState, id VolumeID) erro
 		return nil
 	}
 	if err := v.deactivate(ctx, st, id); err != nil {
-		st.active++
 		return err
 	}
 	st.lent = false
