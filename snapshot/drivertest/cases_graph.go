@@ -22,8 +22,7 @@ func graphCases() []testCase {
 		{name: "CreateEmpty", run: createEmpty},
 		{name: "CreateBase", run: createBase},
 		{name: "CreateSnap", run: createSnap},
-		{name: "DeepLayerRead128", run: func(t *testing.T, e *env) { deepLayerRead(e, e.f.scaled(128, 20)) }},
-		{name: "DeepLayerRead300", run: func(t *testing.T, e *env) { deepLayerRead(e, e.f.scaled(300, 40)) }},
+		{name: "DeepLayerRead128", run: func(t *testing.T, e *env) { deepLayerRead(e, "", e.f.scaled(128, 20)) }},
 		{name: "DiffApply", run: diffApply},
 		{name: "Changes", run: changes},
 		{name: "SizeLimit", run: sizeLimit, small: true},
@@ -78,10 +77,11 @@ func createSnap(t *testing.T, e *env) {
 	e.remove("snap", base.Name)
 }
 
-// deepLayerRead stacks n layers and reads the chain of their ids from the top.
-func deepLayerRead(e *env, n int) {
+// deepLayerRead commits n layers on top of each other and reads the chain of their
+// ids from the top.
+func deepLayerRead(e *env, bottom string, n int) {
 	id := func(i int) string { return fmt.Sprintf("deep-%04d", i) }
-	top := e.layer("", func(dir string) { e.write(dir, "testfile.txt", "below all") })
+	top := e.layer(bottom, func(dir string) { e.write(dir, "testfile.txt", "below all") })
 	for i := range n {
 		top = e.layer(top.Name, func(dir string) {
 			e.write(dir, "top-id", id(i))
@@ -89,8 +89,8 @@ func deepLayerRead(e *env, n int) {
 			e.write(dir, fmt.Sprintf("layer-%d/parent-id", i), id(i-1))
 		})
 	}
-	e.view("top", top.Name)
-	e.in("top", func(dir string) {
+	e.view("top of all", top.Name)
+	e.in("top of all", func(dir string) {
 		want := e.read(dir, "top-id")
 		for i := n - 1; i >= 0; i-- {
 			layer := fmt.Sprintf("layer-%d", i)
@@ -100,7 +100,6 @@ func deepLayerRead(e *env, n int) {
 		}
 		require.Equal(e.t, id(-1), want)
 		require.Equal(e.t, "below all", e.read(dir, "testfile.txt"))
-		require.Len(e.t, e.entries(dir), n+2)
 	})
 }
 

@@ -129,9 +129,7 @@ func loadDeep(t *testing.T, e *env) {
 		})
 		require.True(t, bytes.Equal(tars[i], e.layerTar(im.Layers[i])))
 	}
-	e.create("on top", im.Layers[n-1])
-	e.in("on top", func(dir string) { e.write(dir, "f", "f") })
-	e.remove("on top")
+	deepLayerRead(e, im.Layers[n-1], 12) // and deeper, layer by layer
 }
 
 // unchanged runs fn, which must leave the store as it was.
