@@ -110,7 +110,9 @@ func (a *app) do(v verb) func(*cobra.Command, []string) error {
 		}
 		a.began = true
 		start := time.Now()
-		err := v(cmd.Context(), args)
+		ctx, cancel := context.WithCancel(cmd.Context())
+		defer cancel() // what still reads for the verb ends with it
+		err := v(ctx, args)
 		a.log.Debug("verb finished", "verb", cmd.CommandPath(), "took", time.Since(start), "error", err)
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -64,4 +65,25 @@ func ignore(err, what error) error {
 		return nil
 	}
 	return err
+}
+
+// input is stdin for as long as ctx lives, where source is "-": a read from a pipe
+// ends with ctx, although the kernel's read goes on. A regular file stays what it is,
+// so that it can be read by offset.
+func (a *app) input(ctx context.Context, source string) io.Reader {
+	if source != "-" {
+		return nil
+	}
+	if f, ok := a.stdin.(*os.File); ok {
+		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+			return f
+		}
+	}
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
+	go func() { // ends with the input, or with the process that reads no more
+		_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{a.stdin}, make([]byte, 1<<18))
+		_ = w.CloseWithError(err)
+	}()
+	return r
 }

@@ -54,7 +54,7 @@ func (a *app) importImage(ctx context.Context, o importOptions, args []string) e
 		show, finish := a.events()
 		l, err := image.Import(ctx, s, args[0], image.ImportOptions{
 			Ref: ref, Changes: o.changes, Message: o.message, Platform: o.platform, NoDevices: o.noDevices,
-			Stdin: a.stdin, SpoolDir: a.spoolDir(), Progress: show,
+			Stdin: a.input(ctx, args[0]), SpoolDir: a.spoolDir(), Progress: show,
 		})
 		finish()
 		if err != nil {

@@ -76,7 +76,7 @@ func (a *app) loadArchive(ctx context.Context, s *snapshot.Store, o loadOptions)
 	show, finish := a.events()
 	defer finish()
 	ar, err := image.Open(ctx, o.input, image.OpenOptions{
-		Stdin: a.stdin, SpoolDir: a.spoolDir(), Platform: o.platform, Progress: show,
+		Stdin: a.input(ctx, o.input), SpoolDir: a.spoolDir(), Platform: o.platform, Progress: show,
 	})
 	if err != nil {
 		return nil, err
