@@ -69,6 +69,9 @@ func (d *driver) Check(ctx context.Context, known []snapshot.Volume) ([]snapshot
 		found = append(found, snapshot.Finding{Text: err.Error(), Mend: "see the pool's state in `info`"})
 	}
 	all, err := d.pool.Devices(ctx)
+	if err != nil && len(found) > 0 {
+		return found, nil // the pool's trouble explains it
+	}
 	if err != nil {
 		return nil, translate(fmt.Errorf("listing volumes: %w", err))
 	}
