@@ -174,10 +174,3 @@ func (a *app) emit(value any, text func(w io.Writer)) error {
 	_, err := a.stdout.Write(b.Bytes())
 	return err
 }
-
-// note tells a person something that is no data.
-func (a *app) note(format string, args ...any) {
-	if !a.json {
-		fmt.Fprintf(a.stderr, format+"\n", args...)
-	}
-}
