@@ -150,6 +150,9 @@ func (v *volumes) unmountFrom(ctx context.Context, st *volumeState, vol Volume, 
 		}
 	}
 	failpoint.Hit("volume.unmounted")
+	if kind == dirMounts {
+		st.shown = false
+	}
 	err := ignoreMissing(os.Remove(dir))
 	offErr := v.deactivate(context.WithoutCancel(ctx), st, vol.ID)
 	if errors.Is(offErr, ErrBusy) { // lent by a process before this one, and still mounted by who got it
@@ -219,11 +222,7 @@ func (v *volumes) hide(ctx context.Context, vol Volume) error {
 	if st.reads > 0 {
 		return fmt.Errorf("volume %d is being read: %w", vol.ID, ErrBusy)
 	}
-	if err := v.unmountFrom(ctx, st, vol, dirMounts); err != nil {
-		return err
-	}
-	st.shown = false
-	return nil
+	return v.unmountFrom(ctx, st, vol, dirMounts)
 }
 
 // lend activates a volume for somebody who mounts it without us.
