@@ -21,6 +21,7 @@ import (
 // fixture is a store on the directory driver.
 type fixture struct {
 	t    testing.TB
+	must must
 	root string
 	kind *dirdriver.Kind
 	s    *snapshot.Store
@@ -28,23 +29,47 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
+	f := newFixtureFor(t, t)
+	t.Cleanup(f.end)
+	return f
+}
+
+// must is what fixtures need of a test, or of a run of package rapid.
+type must interface {
+	require.TestingT
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// newFixtureFor makes a fixture that the caller ends.
+func newFixtureFor(t testing.TB, m must) *fixture {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
 	}
 	dir, err := os.MkdirTemp("", "bstest-")
 	require.NoError(t, err)
-	f := &fixture{t: t, root: filepath.Join(dir, "store"), kind: dirdriver.New()}
+	f := &fixture{t: t, must: m, root: filepath.Join(dir, "store"), kind: dirdriver.New()}
 	require.NoError(t, snapshot.Init(ctx, f.kind, snapshot.InitOptions{Root: f.root, BaseSize: 1 << 30}, ""))
 	f.open()
-	t.Cleanup(func() {
-		f.check()
-		f.kind.Faults.FailAt(0, nil)
-		require.NoError(t, f.s.Close(ctx))
-		require.NoError(t, snapshot.Destroy(ctx, f.options()))
-		require.NoError(t, os.Remove(dir))
-		require.Empty(t, f.kind.Faults.Violations())
-	})
 	return f
+}
+
+// end takes the store down; it leaves nothing, whether the test failed or not.
+func (f *fixture) end() {
+	f.kind.Faults.FailAt(0, nil)
+	r, checkErr := f.s.Check(ctx, snapshot.CheckOptions{})
+	all, listErr := f.s.List(ctx)
+	var errs []error
+	for _, in := range all {
+		if in.Mounted != "" {
+			errs = append(errs, f.s.Unmount(ctx, in.Name))
+		}
+	}
+	errs = append(errs, checkErr, listErr, f.s.Close(ctx), snapshot.Destroy(ctx, f.options()), os.Remove(filepath.Dir(f.root)))
+	require.NoError(f.must, errors.Join(errs...))
+	require.Empty(f.must, r.Findings)
+	require.Empty(f.must, f.kind.Faults.Violations())
 }
 
 var ctx = context.Background()
@@ -54,33 +79,33 @@ func (f *fixture) options() snapshot.StoreOptions {
 }
 
 func (f *fixture) open() {
-	f.t.Helper()
+	f.must.Helper()
 	var err error
 	f.s, err = snapshot.Open(ctx, f.options())
-	require.NoError(f.t, err)
+	require.NoError(f.must, err)
 }
 
 func (f *fixture) reopen() {
-	f.t.Helper()
-	require.NoError(f.t, f.s.Close(ctx))
+	f.must.Helper()
+	require.NoError(f.must, f.s.Close(ctx))
 	f.open()
 }
 
 // check asserts that catalog and driver agree on every volume and tar file.
 func (f *fixture) check() {
-	f.t.Helper()
+	f.must.Helper()
 	f.kind.Faults.FailAt(0, nil)
 	r, err := f.s.Check(ctx, snapshot.CheckOptions{})
-	require.NoError(f.t, err)
-	require.Empty(f.t, r.Findings)
+	require.NoError(f.must, err)
+	require.Empty(f.must, r.Findings)
 }
 
 // exact asserts that nothing exists that the catalog does not know.
 func (f *fixture) exact(what string) {
-	f.t.Helper()
+	f.must.Helper()
 	f.check()
 	all, err := f.s.List(ctx)
-	require.NoError(f.t, err)
+	require.NoError(f.must, err)
 	var want []snapshot.VolumeID
 	layers := 0
 	for _, in := range all {
@@ -92,14 +117,14 @@ func (f *fixture) exact(what string) {
 		}
 	}
 	got, err := f.s.Driver().Volumes(ctx)
-	require.NoError(f.t, err)
-	require.ElementsMatch(f.t, want, got, "volumes, %s", what)
+	require.NoError(f.must, err)
+	require.ElementsMatch(f.must, want, got, "volumes, %s", what)
 	tars, err := os.ReadDir(filepath.Join(f.root, "tar"))
-	require.NoError(f.t, err)
-	require.Len(f.t, tars, layers, "tar files, %s", what)
+	require.NoError(f.must, err)
+	require.Len(f.must, tars, layers, "tar files, %s", what)
 	work, err := os.ReadDir(filepath.Join(f.root, "work"))
-	require.NoError(f.t, err)
-	require.Empty(f.t, work, "work directories, %s", what)
+	require.NoError(f.must, err)
+	require.Empty(f.must, work, "work directories, %s", what)
 }
 
 // layerTar is a tar with one file.
