@@ -50,14 +50,15 @@ func TestScripts(t *testing.T) {
 			if err := k.Probe(context.Background()); err != nil {
 				t.Skip(err)
 			}
-			testscript.Run(t, scripts(k.Name()))
+			testscript.Run(t, scripts(k.Name(), t.TempDir()))
 		})
 	}
 }
 
-func scripts(driver string) testscript.Params {
+func scripts(driver, dir string) testscript.Params {
 	return testscript.Params{
 		Dir:                 "testdata/script",
+		WorkdirRoot:         dir, // which goes whatever happens; testscript's own stays under -run
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
