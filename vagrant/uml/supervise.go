@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // supervise is process 1 of the machine's PID namespace on the host: it runs
@@ -23,6 +26,9 @@ func superviseKernel(kernel string, args []string) (int, error) {
 	// The namespace's own /proc: UML reads /proc/self and /proc/mounts.
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return exitMachine, fmt.Errorf("making mounts private: %w", err)
+	}
+	if err := dropLoopMounts(); err != nil {
+		return exitMachine, err
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return exitMachine, fmt.Errorf("mounting /proc: %w", err)
@@ -60,4 +66,23 @@ func reapUntil(pid int) (unix.WaitStatus, error) {
 			return ws, nil
 		}
 	}
+}
+
+// dropLoopMounts lets go of the host's loop-mounted file systems. This mount
+// namespace has copies of them, and a copy would keep a loop device busy after
+// its owner on the host has unmounted it.
+func dropLoopMounts() error {
+	entries, err := mount.Table()
+	if err != nil {
+		return fmt.Errorf("reading mounts: %w", err)
+	}
+	for i := len(entries) - 1; i >= 0; i-- {
+		if !strings.HasPrefix(entries[i].Source, "/dev/loop") {
+			continue
+		}
+		if err := unix.Unmount(entries[i].Target, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("letting go of %s: %w", entries[i].Target, err)
+		}
+	}
+	return nil
 }
