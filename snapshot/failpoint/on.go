@@ -24,7 +24,8 @@ func Hit(name string) {
 			_ = f.Close()
 		}
 	}
-	if at, err := strconv.ParseInt(os.Getenv("BLOCKSTORE_FAILPOINT"), 10, 64); err == nil && at == n {
+	want := os.Getenv("BLOCKSTORE_FAILPOINT")
+	if at, err := strconv.ParseInt(want, 10, 64); err == nil && at == n || want == name {
 		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 		select {}
 	}
