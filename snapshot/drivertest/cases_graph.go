@@ -85,15 +85,15 @@ func deepLayerRead(e *env, bottom string, n int) {
 	for i := range n {
 		top = e.layer(top.Name, func(dir string) {
 			e.write(dir, "top-id", id(i))
-			e.write(dir, fmt.Sprintf("layer-%d/layer-id", i), id(i))
-			e.write(dir, fmt.Sprintf("layer-%d/parent-id", i), id(i-1))
+			e.write(dir, fmt.Sprintf("level-%d/layer-id", i), id(i))
+			e.write(dir, fmt.Sprintf("level-%d/parent-id", i), id(i-1))
 		})
 	}
 	e.view("top of all", top.Name)
 	e.in("top of all", func(dir string) {
 		want := e.read(dir, "top-id")
 		for i := n - 1; i >= 0; i-- {
-			layer := fmt.Sprintf("layer-%d", i)
+			layer := fmt.Sprintf("level-%d", i)
 			e.mode(dir, layer, unix.S_IFDIR|0o755, 0, 0)
 			require.Equal(e.t, want, e.read(dir, layer+"/layer-id"))
 			want = e.read(dir, layer+"/parent-id")

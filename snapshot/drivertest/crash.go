@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -187,9 +188,21 @@ func toBlockEnd(e *env) {
 // crashedMidway leaves a store with a half-made load and a half-done removal.
 func crashedMidway(e *env) {
 	e.t.Helper()
-	for _, name := range []string{"Remove", "Load"} {
-		e.childUntil(name, map[string]string{"Remove": "remove.committed", "Load": "load.sealed"}[name])
+	_, died := e.childAt("Midway", "remove.committed")
+	require.True(e.t, died)
+}
+
+// midway loads and, in the middle of that, removes.
+func midway(e *env) error {
+	layers := sources(simpleTar(1), simpleTar(7), simpleTar(8))
+	open := layers[2].Open
+	layers[2].Open = func(c context.Context) (io.ReadCloser, error) {
+		if err := e.s.Remove(c, "spare"); err != nil {
+			return nil, err
+		}
+		return open(c)
 	}
+	return second(e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: layers}))
 }
 
 func crashCommit(e *env) error {
@@ -296,11 +309,17 @@ func (p prepared) crashAtEach(e *env, op operation) {
 // last step that it reached.
 func (e *env) child(op string, k int) (step string, died bool) {
 	e.t.Helper()
+	return e.childAt(op, strconv.Itoa(k))
+}
+
+// childAt is child with a failpoint's number or name.
+func (e *env) childAt(op, point string) (step string, died bool) {
+	e.t.Helper()
 	log := filepath.Join(e.dir, "steps")
 	e.ok(os.RemoveAll(log))
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+topName(e.t.Name())+"$", "-test.count=1")
 	cmd.Env = append(os.Environ(), childOperation+"="+op, childRoot+"="+e.root,
-		"BLOCKSTORE_FAILPOINT="+strconv.Itoa(k), "BLOCKSTORE_FAILPOINT_LOG="+log)
+		"BLOCKSTORE_FAILPOINT="+point, "BLOCKSTORE_FAILPOINT_LOG="+log)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -313,30 +332,12 @@ func (e *env) child(op string, k int) (step string, died bool) {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		status, ok := exit.Sys().(interface{ Signal() unix.Signal })
-		if ok && status.Signal() == unix.SIGKILL && len(steps) == k {
-			return steps[k-1], true
+		if ok && status.Signal() == unix.SIGKILL {
+			return steps[len(steps)-1], true
 		}
 	}
 	require.NoError(e.t, err, "the child for %s: %s", op, out.String())
 	return steps[len(steps)-1], false
-}
-
-// childUntil kills a child at the first step of that name.
-func (e *env) childUntil(op, step string) {
-	e.t.Helper()
-	if e.steps == nil {
-		e.steps = map[string]int{}
-	}
-	for k := max(e.steps[step], 1); k < maxSteps; k++ {
-		at, died := e.child(op, k)
-		require.True(e.t, died, "%s has no step %s", op, step)
-		if at == step {
-			e.steps[step] = k
-			return
-		}
-		e.open() // recovers, and the operation has not happened yet
-		e.close()
-	}
 }
 
 // topName is the test that the child must run: the one that called RunCrash.
@@ -361,7 +362,7 @@ func crashChild(t *testing.T, f Factory, name string) {
 		return
 	}
 	e.open()
-	for _, op := range operations() {
+	for _, op := range append(operations(), operation{name: "Midway", do: midway}) {
 		if op.name == name {
 			require.NoError(t, op.do(e))
 			e.close()

@@ -26,7 +26,6 @@ type env struct {
 	id   string // StoreID
 
 	goroutines int
-	steps      map[string]int // where a child died last, by name
 	ended      bool
 }
 
