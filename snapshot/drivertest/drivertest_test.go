@@ -26,3 +26,5 @@ func TestConformance(t *testing.T) {
 }
 
 func TestCrash(t *testing.T) { drivertest.RunCrash(t, factory(dirdriver.New())) }
+
+func BenchmarkStore(b *testing.B) { drivertest.Bench(b, factory(dirdriver.New())) }

@@ -49,6 +49,8 @@ type Factory struct {
 	// or that is closed with nothing mounted (destroyed is false). Mounts and loop
 	// devices below the root are looked for anyway.
 	Leaks func(root, storeID string, destroyed bool) ([]string, error)
+	// Floors are what Bench compares the store with, beside the driver's bare calls.
+	Floors map[string]Floor
 	// SpaceSlack is how many bytes of used space may stay after everything was
 	// removed; 0: 4 MiB.
 	SpaceSlack int64
