@@ -18,6 +18,7 @@ func mayFork() map[string]string {
 	return map[string]string{
 		"btrfsvol/format.go":          "mkfs.btrfs, once per file system",
 		"snapshot/thin/filesystem.go": "mkfs, once per store, for the golden base",
+		"snapshot/drivertest/":        "a child process is killed, or counted by strace",
 		"vagrant/":                    "test machines are processes",
 		"perf/":                       "the peers that it measures are programs",
 	}
