@@ -40,10 +40,10 @@ func TestSystemCalls(t *testing.T) {
 	}
 	few, many := trace(t, 10), trace(t, 1000)
 	require.Equal(t, few, many, "calls with 10 volumes and with 1000")
-	limited := (func() bool {
+	limited := func() bool {
 		s := newLoopStore(t)
 		return s.driver.(loopDriver).config.SimpleQuota
-	})()
+	}()
 	create := tally{"BTRFS_IOC_SNAP_CREATE_V2": 1}
 	// Looking the subvolume up and looking for nested ones; the commit comes later.
 	remove := tally{"BTRFS_IOC_INO_LOOKUP": 1, "BTRFS_IOC_TREE_SEARCH_V2": 1, "BTRFS_IOC_SNAP_DESTROY_V2": 1}

@@ -69,38 +69,45 @@ func layered() map[string][]step {
 		e.write(dir, "var/log/a/b/c", "deep")
 	}
 	return map[string][]step{
-		"FileUpdate": {etc,
+		"FileUpdate": {
+			etc,
 			func(e *env, dir string) { e.write(dir, "etc/hosts", "127.0.0.1 otherhost") },
 			func(e *env, dir string) { e.write(dir, "etc/hosts", "short") },
 		},
-		"RemoveDirectoryInLowerLayer": {etc,
+		"RemoveDirectoryInLowerLayer": {
+			etc,
 			func(e *env, dir string) { e.ok(os.RemoveAll(at(dir, "var/log"))) },
 			func(e *env, dir string) { e.write(dir, "var/log/new", "new") },
 			func(e *env, dir string) { e.ok(os.RemoveAll(at(dir, "var"))); e.write(dir, "var", "a file now") },
 			func(e *env, dir string) { e.ok(os.Remove(at(dir, "var"))); e.write(dir, "var/x", "a directory again") },
 		},
-		"Chown": {etc,
+		"Chown": {
+			etc,
 			func(e *env, dir string) { e.ok(os.Chown(at(dir, "etc/hosts"), 70000, 1<<31)) },
 			func(e *env, dir string) { e.ok(os.Chown(at(dir, "etc"), 5, 6)) },
 			func(e *env, dir string) { e.ok(os.Chown(dir, 1, 1)) },
 		},
-		"DirectoryPermissions": {etc,
+		"DirectoryPermissions": {
+			etc,
 			func(e *env, dir string) { e.ok(unix.Chmod(at(dir, "var"), 0o1777)) },
 			func(e *env, dir string) { e.ok(unix.Chmod(at(dir, "var/log"), 0o2750)); e.write(dir, "var/log/f", "f") },
 			func(e *env, dir string) { e.ok(unix.Chmod(dir, 0o711)) },
 		},
-		"DeletedFilesInChild": {etc,
+		"DeletedFilesInChild": {
+			etc,
 			func(e *env, dir string) { e.ok(os.Remove(at(dir, "etc/hosts"))) },
 			func(e *env, dir string) { e.write(dir, "etc/hosts", "back"); e.ok(os.Remove(at(dir, "etc/profile"))) },
 		},
-		"MoveFromLowerLayer": {etc,
+		"MoveFromLowerLayer": {
+			etc,
 			func(e *env, dir string) {
 				e.ok(os.Rename(at(dir, "etc/hosts"), at(dir, "etc/moved")))
 				e.ok(os.Rename(at(dir, "usr/share/doc/readme"), at(dir, "readme")))
 			},
 			func(e *env, dir string) { e.ok(os.Rename(at(dir, "etc/moved"), at(dir, "etc/hosts"))) },
 		},
-		"RenameLowerDirectory": {etc,
+		"RenameLowerDirectory": {
+			etc,
 			func(e *env, dir string) { e.ok(os.Rename(at(dir, "var/log"), at(dir, "var/logs"))) },
 			func(e *env, dir string) {
 				e.ok(os.Rename(at(dir, "etc"), at(dir, "old")))
@@ -111,7 +118,8 @@ func layered() map[string][]step {
 			func(e *env, dir string) { e.mode(dir, ".", unix.S_IFDIR|0o755, 0, 0) },
 			func(e *env, dir string) { e.ok(os.Chmod(dir, 0o700)) },
 		},
-		"XattrsOnly": {etc,
+		"XattrsOnly": {
+			etc,
 			func(e *env, dir string) {
 				e.ok(unix.Setxattr(at(dir, "etc/hosts"), "user.a", []byte("1"), 0))
 				e.ok(unix.Setxattr(at(dir, "etc/hosts"), "trusted.b", []byte{0, 1, 0xff}, 0))
