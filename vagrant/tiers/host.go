@@ -16,7 +16,7 @@ import (
 // the tests put their files.
 func runHost(ctx context.Context, o options, dir string, flags []string) (*tier, error) {
 	t := newTier(hostTier)
-	args := slices.Concat([]string{"test", "-json", "-timeout=" + o.timeout.String()}, flags, o.packages)
+	args := slices.Concat([]string{"test", "-json", failpoints, "-timeout=" + o.timeout.String()}, flags, o.packages)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "BSTEST_DIR="+dir, "CGO_ENABLED=0",
 		// Building with TMPDIR in the tests' directory would look like a leak.
@@ -71,3 +71,7 @@ func progress(w io.Writer, tier string) func(testKey, result) {
 		}
 	}
 }
+
+// failpoints builds the tests with the steps marked at which the crash programme
+// kills; see package snapshot/failpoint.
+const failpoints = "-tags=failpoints"

@@ -111,7 +111,7 @@ func runPackage(ctx context.Context, o options, u umlRun) (*tier, error) {
 	}
 	// Named as go test names it, since tests may look for themselves.
 	binary := filepath.Join(u.work, strings.ReplaceAll(u.pkg, "/", "_"), path.Base(u.pkg)+".test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, u.pkg)
+	build := exec.CommandContext(ctx, "go", "test", "-c", failpoints, "-o", binary, u.pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.results[testKey{pkg: u.pkg}] = result{outcome: failed, output: string(out)}
