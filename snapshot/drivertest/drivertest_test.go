@@ -28,3 +28,9 @@ func TestConformance(t *testing.T) {
 func TestCrash(t *testing.T) { drivertest.RunCrash(t, factory(dirdriver.New())) }
 
 func BenchmarkStore(b *testing.B) { drivertest.Bench(b, factory(dirdriver.New())) }
+
+func TestCounts(t *testing.T) {
+	calls := drivertest.RunCounts(t, factory(dirdriver.New()))
+	require.Equal(t, drivertest.Tally{"mount": 1}, calls["mount"])
+	require.Equal(t, drivertest.Tally{"umount2": 1}, calls["unmount"])
+}

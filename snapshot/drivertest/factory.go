@@ -51,6 +51,9 @@ type Factory struct {
 	Leaks func(root, storeID string, destroyed bool) ([]string, error)
 	// Floors are what Bench compares the store with, beside the driver's bare calls.
 	Floors map[string]Floor
+	// Background names system calls, as Tally does, that the driver makes in its
+	// own time; RunCounts leaves them out.
+	Background []string
 	// SpaceSlack is how many bytes of used space may stay after everything was
 	// removed; 0: 4 MiB.
 	SpaceSlack int64

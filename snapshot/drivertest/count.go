@@ -1,0 +1,189 @@
+package drivertest
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/snapshot"
+)
+
+// Tally counts an operation's system calls: ioctls by the name of their request
+// (as strace knows it), new processes as "process", the rest by name.
+type Tally map[string]int
+
+// traced are the calls that cost or wait, and the one that marks begin and end.
+const traced = "ioctl,fsync,fdatasync,sync,syncfs,sync_file_range,msync,execve,clone,clone3,fork,vfork,mount,umount2," +
+	"mount_setattr,move_mount,fsmount,open_tree,access,faccessat,faccessat2"
+
+// marker begins the path whose look-up marks where an operation begins.
+const marker = "/bstest-mark-"
+
+// RunCounts counts the system calls of create, mount, unmount, remove and view on
+// a real kernel with strace(1), in a process of its own: none of them makes a
+// process, a creation and a removal wait for the disk as often as one commit of
+// the catalog does, mounting and unmounting never, and none costs a call more with
+// a thousand containers than with ten. It returns the tallies for what a driver
+// asserts itself. Like RunCrash it must be called before its test does anything else.
+func RunCounts(t *testing.T, f Factory) map[string]Tally {
+	f = f.withDefaults()
+	if os.Getenv(childOperation) != "" {
+		countChild(t, f)
+		t.SkipNow() // the parent goes on
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("the suite mounts file systems: it needs root")
+	}
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("no strace to count system calls with")
+	}
+	if err := f.Kind.Probe(t.Context()); err != nil {
+		t.Skipf("this kernel cannot run the driver %s: %v", f.Kind.Name(), err)
+	}
+	few := countWith(t, f, 10)
+	many := countWith(t, f, f.scaled(1000, 100))
+	require.Equal(t, few, many, "system calls with 10 containers and with many")
+	for name, calls := range few {
+		t.Logf("%s: %v", name, calls)
+		require.Zero(t, calls["process"], "%s makes a process", name)
+		require.Zero(t, calls["execve"], "%s runs a program", name)
+	}
+	// A commit of the catalog (bbolt) is two: its pages, and its meta page.
+	for name, commits := range map[string]int{"create": 1, "remove": 1, "view": 1, "mount": 0, "unmount": 0} {
+		require.Contains(t, few, name)
+		require.Equal(t, 2*commits, few[name]["fdatasync"], "fdatasyncs of %s", name)
+	}
+	return few
+}
+
+// countWith counts in a store of n containers.
+func countWith(t *testing.T, f Factory, n int) map[string]Tally {
+	t.Helper()
+	e := makeEnv(t, f, f.BaseSize)
+	e.load(simpleTar(1), simpleTar(2))
+	for i := range n {
+		e.create(fmt.Sprintf("crowd-%d", i), baseLayers()[1])
+	}
+	e.reserve()
+	e.close()
+	trace := filepath.Join(e.dir, "trace")
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command("strace", "-f", "-qq", "-s", "200", "-e", "trace="+traced, "-o", trace,
+		self, "-test.run=^"+topName(t.Name())+"$", "-test.count=1")
+	cmd.Env = append(os.Environ(), childOperation+"=Count", childRoot+"="+e.root)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Run(), "strace: %s", &out)
+	file, err := os.Open(trace)
+	require.NoError(t, err)
+	defer file.Close()
+	tallies, err := readTrace(file)
+	require.NoError(t, err)
+	for _, calls := range tallies {
+		for _, name := range f.Background {
+			delete(calls, name)
+		}
+	}
+	e.open()
+	e.clear()
+	e.end(t)
+	return tallies
+}
+
+// reserve sees to it that a few volume ids are left of the reserved block, so
+// that no reservation falls into the counting.
+func (e *env) reserve() {
+	e.t.Helper()
+	for range 128 {
+		in := e.create("filler", "")
+		e.remove("filler")
+		if left := 128 - int(in.Volume.ID+1-snapshot.FirstVolumeID)%128; left > 16 && left < 128 {
+			return
+		}
+	}
+}
+
+// countChild performs the operations between marks.
+func countChild(t *testing.T, f Factory) {
+	e := &env{t: t, f: f, root: os.Getenv(childRoot), dir: filepath.Dir(os.Getenv(childRoot))}
+	e.open()
+	parent := snapshot.CreateRequest{Parent: baseLayers()[1]}
+	steps := []struct {
+		name string
+		do   func() error
+	}{
+		{"create", func() error { return second(e.s.Create(e.ctx(), "counted", parent)) }},
+		{"mount", func() error { return second(e.s.Mount(e.ctx(), "counted")) }},
+		{"unmount", func() error { return e.s.Unmount(e.ctx(), "counted") }},
+		{"remove", func() error { return e.s.Remove(e.ctx(), "counted") }},
+		{"view", func() error { return second(e.s.View(e.ctx(), "counted", parent)) }},
+	}
+	for _, warm := range []bool{true, false} { // the first round opens what stays open
+		for _, s := range steps {
+			if !warm {
+				mark(s.name)
+			}
+			require.NoError(t, s.do())
+			mark("end")
+		}
+		e.remove("counted")
+	}
+	e.close()
+}
+
+// mark shows in a trace.
+func mark(name string) { _ = unix.Access(marker+name, unix.F_OK) }
+
+var (
+	callInTrace    = regexp.MustCompile(`^\d+ +([a-z0-9_]+)\((.*)`)
+	requestInTrace = regexp.MustCompile(`^[^,]+, ([A-Za-z0-9_]+)`)
+	markInTrace    = regexp.MustCompile(`"` + marker + `([a-z]+)"`)
+)
+
+// readTrace counts the calls between marks, in the output of strace -f.
+func readTrace(r io.Reader) (map[string]Tally, error) {
+	tallies := map[string]Tally{}
+	var now Tally
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		m := callInTrace.FindStringSubmatch(lines.Text())
+		if m == nil { // the second half of a call, a signal, an exit
+			continue
+		}
+		name, args := m[1], m[2]
+		if at := markInTrace.FindStringSubmatch(args); at != nil {
+			if now = nil; at[1] != "end" {
+				now = Tally{}
+				tallies[at[1]] = now
+			}
+			continue
+		}
+		switch {
+		case now == nil || strings.Contains(name, "access"):
+		case name == "ioctl":
+			request := requestInTrace.FindStringSubmatch(args)
+			if request == nil {
+				return nil, fmt.Errorf("trace line %q: an ioctl without a request", lines.Text())
+			}
+			now[request[1]]++
+		case strings.HasPrefix(name, "clone") || strings.HasSuffix(name, "fork"):
+			if !strings.Contains(args, "CLONE_THREAD") {
+				now["process"]++
+			}
+		default:
+			now[name]++
+		}
+	}
+	return tallies, lines.Err()
+}
