@@ -55,3 +55,14 @@ func TestConformanceOnBtrfs(t *testing.T) {
 		},
 	})
 }
+
+func TestStoreCounts(t *testing.T) {
+	needBtrfs(t)
+	f := factory()
+	f.Background = []string{"BTRFS_IOC_START_SYNC"} // the cleaner's
+	for name, calls := range drivertest.RunCounts(t, f) {
+		for _, wait := range []string{"fsync", "syncfs", "sync", "BTRFS_IOC_SYNC"} {
+			require.Zero(t, calls[wait], "%s of %s", wait, name)
+		}
+	}
+}
