@@ -1,0 +1,21 @@
+package thin_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/snapshot/drivertest"
+)
+
+// TestStoreCounts sees what a container costs: to create it, one message and its
+// status; to mount it, one device; and no waiting for the disk but the catalog's.
+func TestStoreCounts(t *testing.T) {
+	calls := drivertest.RunCounts(t, factory("ext4"))
+	require.Equal(t, drivertest.Tally{"DM_TARGET_MSG": 1, "DM_TABLE_STATUS": 1, "fdatasync": 2}, calls["create"])
+	require.Equal(t, drivertest.Tally{"DM_DEV_CREATE": 1, "DM_TABLE_LOAD": 1, "DM_DEV_SUSPEND": 1, "mount": 1}, calls["mount"])
+	require.Equal(t, drivertest.Tally{"umount2": 1, "DM_DEV_REMOVE": 1}, calls["unmount"])
+	for name, tally := range calls {
+		require.Zero(t, tally["fsync"]+tally["sync"]+tally["syncfs"], "syncs of %s", name)
+	}
+}
