@@ -74,6 +74,8 @@ type operation struct {
 	name string
 	// before, if set, runs ahead of every child, on a closed store.
 	before func(e *env)
+	// passes, if set, is a step that must be among those killed at.
+	passes string
 	// do runs in the child, on an open store.
 	do func(e *env) error
 	// done tells in the parent whether it happened, and fails if it happened by half.
@@ -99,6 +101,7 @@ func operations() []operation {
 		{
 			name:   "CreateAtBlockEnd", // where further volume ids are reserved
 			before: toBlockEnd,
+			passes: "ids.reserved",
 			do:     func(e *env) error { return second(e.s.Create(e.ctx(), "new", snapshot.CreateRequest{})) },
 			done:   func(e *env) bool { return e.has("new") },
 			undo:   func(e *env) { e.remove("new") },
@@ -168,21 +171,41 @@ func operations() []operation {
 
 func second[T any](_ T, err error) error { return err }
 
-// toBlockEnd uses up the reserved volume ids, whatever their number: the next
-// creation calls the driver's SetEpoch or commits twice, which is seen by the
-// distance of ids from the first.
+// toBlockEnd uses up the reserved volume ids, so that the next creation reserves
+// further ones. A load that fails takes as many ids as it has layers.
 func toBlockEnd(e *env) {
 	e.t.Helper()
-	const block = 128 // of package snapshot
 	e.open()
 	for {
 		in := e.create("filler", "")
 		e.remove("filler")
-		if (in.Volume.ID+1-snapshot.FirstVolumeID)%block == 0 {
+		left := idBlock - int(in.Volume.ID+1-snapshot.FirstVolumeID)%idBlock
+		if left == idBlock {
 			break
+		}
+		if left > 8 {
+			e.failedLoad(left - 4)
 		}
 	}
 	e.close()
+}
+
+// idBlock is how many ids package snapshot reserves at once.
+const idBlock = 128
+
+// failedLoad tries to load n layers, of which the first cannot be read.
+func (e *env) failedLoad(n int) {
+	e.t.Helper()
+	gone := errors.New("gone")
+	var layers []snapshot.LayerSource
+	for i := range n {
+		layers = append(layers, snapshot.LayerSource{
+			DiffID: digest.FromString(fmt.Sprint(i)),
+			Open:   func(context.Context) (io.ReadCloser, error) { return nil, gone },
+		})
+	}
+	_, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: layers})
+	require.ErrorIs(e.t, err, gone)
 }
 
 // crashedMidway leaves a store with a half-made load and a half-done removal.
@@ -273,7 +296,7 @@ func prepare(e *env) prepared {
 func (p prepared) crashAtEach(e *env, op operation) {
 	e.t.Helper()
 	e.close()
-	happened := 0
+	happened, passed := 0, op.passes == ""
 	for k := 1; ; k++ {
 		require.Less(e.t, k, maxSteps, "the operation does not end")
 		if op.before != nil {
@@ -287,6 +310,7 @@ func (p prepared) crashAtEach(e *env, op operation) {
 			p.whole(e, "after the last step")
 			break
 		}
+		passed = passed || step == op.passes
 		where := fmt.Sprintf("killed at step %d, %s", k, step)
 		e.openAfterCrash(where)
 		done := op.done(e)
@@ -302,6 +326,7 @@ func (p prepared) crashAtEach(e *env, op operation) {
 		e.close()
 		e.leaks(false)
 	}
+	require.True(e.t, passed, "no child was killed at step %s", op.passes)
 	e.t.Logf("%s: %d crashes with the operation done", op.name, happened)
 }
 
