@@ -106,9 +106,12 @@ func deepLayerRead(e *env, bottom string, n int) {
 // noise is n pseudo-random bytes, the same for the same seed.
 func noise(seed uint64, n int) []byte {
 	b := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
-	_, _ = r.Read(b)
+	_, _ = noiseReader(seed).Read(b)
 	return b
+}
+
+func noiseReader(seed uint64) *rand.ChaCha8 {
+	return rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
 }
 
 // manyFiles writes n files of 64 bytes; seed decides on their content.

@@ -274,9 +274,9 @@ func loadCancelled(t *testing.T, e *env) {
 
 // loadTooLarge loads what cannot fit: it is refused by what the headers say.
 func loadTooLarge(t *testing.T, e *env) {
-	bomb := makeTar(item{name: "bomb", size: 2 * e.f.SmallSize})
+	bomb := generated(item{name: "bomb", size: 2 * e.f.SmallSize})
 	e.unchanged(func() {
-		_, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: sources(simpleTar(1), bomb)})
+		_, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: []snapshot.LayerSource{source(simpleTar(1)), bomb}})
 		require.ErrorIs(t, err, snapshot.ErrNoSpace)
 	})
 	e.load(simpleTar(1), simpleTar(2))
@@ -286,18 +286,18 @@ func loadTooLarge(t *testing.T, e *env) {
 // system's own needs are not in the headers.
 func loadNoSpaceInTheMiddle(t *testing.T, e *env) {
 	e.f.needs(t, SizeLimit)
-	fits := makeTar(item{name: "fits", body: string(noise(1, int(e.f.SmallSize/2)))})
-	half := noise(2, int(e.f.SmallSize*3/8))
-	over := makeTar(item{name: "a", body: string(half)}, item{name: "b", body: string(half)})
-	keep := e.load(fits)
+	half := e.f.SmallSize * 3 / 8
+	fits := generated(item{name: "fits", size: e.f.SmallSize / 2, seed: 1})
+	over := generated(item{name: "a", size: half, seed: 2}, item{name: "b", size: half, seed: 2})
+	keep := e.loadFrom(fits)
 	used := e.used()
 	e.unchanged(func() {
-		_, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: sources(fits, simpleTar(1), over)})
+		_, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: []snapshot.LayerSource{fits, source(simpleTar(1)), over}})
 		require.ErrorIs(t, err, snapshot.ErrNoSpace)
 		require.NotErrorIs(t, err, snapshot.ErrInvalid)
 	})
 	waitFor(t, "the space of the layer that did not fit", func() bool { return e.used() < used+e.f.SpaceSlack })
-	im := e.load(fits, simpleTar(1))
+	im := e.loadFrom(fits, source(simpleTar(1)))
 	require.Equal(t, keep.Layers[0], im.Layers[0])
 	e.create("c", im.Layers[1])
 	e.in("c", func(dir string) { e.write(dir, "still", "works") })

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -20,8 +21,20 @@ type item struct {
 	name, body, link string
 	kind             byte
 	mode             int64
-	size             int64 // of zeros, in place of body
+	size             int64  // of generated content, in place of body
+	seed             uint64 // of that content; 0: zeros
 	major, minor     int64
+}
+
+// content generates an item's bytes, without end.
+func (it item) content() io.Reader {
+	switch {
+	case it.body != "":
+		return strings.NewReader(it.body)
+	case it.seed != 0:
+		return noiseReader(it.seed)
+	}
+	return zeros{}
 }
 
 var itemTime = time.Unix(1_500_000_000, 123_000_000)
@@ -29,7 +42,14 @@ var itemTime = time.Unix(1_500_000_000, 123_000_000)
 // makeTar writes items as they stand, hostile or not.
 func makeTar(items ...item) []byte {
 	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	if err := writeTar(&b, items); err != nil {
+		panic(fmt.Sprintf("test data: %v", err))
+	}
+	return b.Bytes()
+}
+
+func writeTar(to io.Writer, items []item) error {
+	w := tar.NewWriter(to)
 	for _, it := range items {
 		h := &tar.Header{
 			Name: it.name, Linkname: it.link, Typeflag: it.kind, Mode: it.mode,
@@ -49,17 +69,29 @@ func makeTar(items ...item) []byte {
 			h.Size = 0
 		}
 		if err := w.WriteHeader(h); err != nil {
-			panic(fmt.Sprintf("test data: %v", err))
+			return err
 		}
-		body := io.MultiReader(bytes.NewReader([]byte(it.body)), zeros{})
-		if _, err := io.CopyN(w, body, h.Size); err != nil {
-			panic(fmt.Sprintf("test data: %v", err))
+		if _, err := io.CopyN(w, it.content(), h.Size); err != nil {
+			return err
 		}
 	}
-	if err := w.Close(); err != nil {
+	return w.Close()
+}
+
+// generated is a layer that is made while it is read: for large ones.
+func generated(items ...item) snapshot.LayerSource {
+	sum := digest.Canonical.Digester()
+	if err := writeTar(sum.Hash(), items); err != nil {
 		panic(fmt.Sprintf("test data: %v", err))
 	}
-	return b.Bytes()
+	return snapshot.LayerSource{
+		DiffID: sum.Digest(),
+		Open: func(context.Context) (io.ReadCloser, error) {
+			r, w := io.Pipe()
+			go func() { w.CloseWithError(writeTar(w, items)) }()
+			return r, nil
+		},
+	}
 }
 
 type zeros struct{}
@@ -87,7 +119,12 @@ func sources(tars ...[]byte) []snapshot.LayerSource {
 // load loads layers without an image.
 func (e *env) load(tars ...[]byte) snapshot.Image {
 	e.t.Helper()
-	im, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: sources(tars...)})
+	return e.loadFrom(sources(tars...)...)
+}
+
+func (e *env) loadFrom(layers ...snapshot.LayerSource) snapshot.Image {
+	e.t.Helper()
+	im, err := e.s.Load(e.ctx(), snapshot.LoadRequest{Layers: layers})
 	require.NoError(e.t, err)
 	return im
 }
