@@ -126,8 +126,10 @@ func (r result) text() string { return strings.TrimSuffix(r.stdout, "\n") }
 func (s *store) json(into any, args ...string) {
 	s.t.Helper()
 	out := s.run(append([]string{"--json"}, args...)...)
-	require.NoError(s.t, json.Unmarshal([]byte(out), into), out)
+	require.NoError(s.t, decode(out, into), out)
 }
+
+func decode(text string, into any) error { return json.Unmarshal([]byte(text), into) }
 
 // used is what the backing store has allocated: data and, where it is apart,
 // metadata, in bytes.
