@@ -119,21 +119,13 @@ func testAll(ctx context.Context, o options, hostFlags []string, withUML bool) (
 	return report(os.Stdout, tiers, append(compact(errs), leaks(before, dir, "bstest", "blockstore")...))
 }
 
-// selectUML is what the uml tier runs: the expression for -test.run per
-// package, empty for all.
-func selectUML(ctx context.Context, o options, host *tier) (map[string]string, error) {
-	selection := umlSelection(host)
+// selectUML is what the uml tier runs: expressions for -test.run by package.
+func selectUML(ctx context.Context, o options, host *tier) (map[string][]string, error) {
 	if len(o.umlAll) == 0 {
-		return selection, nil
+		return umlSelection(host, nil), nil
 	}
-	packages, err := listPackages(ctx, o.umlAll)
-	for _, pkg := range packages {
-		// Not beyond what was asked for: PKG=./dm runs dm alone.
-		if _, ran := host.results[testKey{pkg: pkg}]; ran {
-			selection[pkg] = ""
-		}
-	}
-	return selection, err
+	whole, err := listPackages(ctx, o.umlAll)
+	return umlSelection(host, whole), err
 }
 
 // testUML runs all tests of the packages in User Mode Linux.
@@ -142,9 +134,9 @@ func testUML(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	selection := map[string]string{}
+	selection := map[string][]string{}
 	for _, pkg := range packages {
-		selection[pkg] = ""
+		selection[pkg] = nil
 	}
 	uml, err := runUML(ctx, o, selection)
 	return report(os.Stdout, []*tier{uml}, compact([]error{err}))

@@ -90,5 +90,14 @@ func TestUMLSelection(t *testing.T) {
 		"a TestX": noDM, "a TestY": yes, "a TestZ/one_(two)": noDM,
 		"b TestX": {outcome: skipped, reason: "no ZFS"}, "b": yes, "c": {outcome: skipped, reason: "no test files"},
 	})
-	assert.Equal(t, map[string]string{"a": `^TestX$|^TestZ$/^one_\(two\)$`, "b": "^TestX$"}, umlSelection(host))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestZ$/^one_\(two\)$`}, "b": {"^TestX$"}}, umlSelection(host, nil))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestY$`}, "b": {"^TestX$"}}, umlSelection(host, []string{"a"}))
+}
+
+func TestUMLRuns(t *testing.T) {
+	assert.Equal(t, []umlRun{
+		{pkg: "a", run: "^TestCrashExt4$"},
+		{pkg: "a", run: "^TestX$|^TestY$"},
+		{pkg: "whole"},
+	}, umlRuns(map[string][]string{"whole": nil, "a": {"^TestX$", "^TestCrashExt4$", "^TestY$"}}))
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,20 +19,40 @@ import (
 
 // umlSelection picks the tests that the host skipped, for want of
 // device-mapper, of a capability, of a machine of their own: for each package
-// the expression for -test.run. What UML lacks too is skipped once more.
-func umlSelection(host *tier) map[string]string {
-	names := map[string][]string{}
+// the expressions for -test.run. Of the packages in whole it picks all. What UML
+// lacks too is skipped once more.
+func umlSelection(host *tier, whole []string) map[string][]string {
+	selection := map[string][]string{}
 	for _, key := range sortedKeys(host.results) {
-		r := host.results[key]
-		if key.test != "" && r.outcome == skipped {
-			names[key.pkg] = append(names[key.pkg], runExpression(key.test))
+		all := slices.Contains(whole, key.pkg)
+		if all && key.test != "" && !strings.Contains(key.test, "/") || !all && key.test != "" && host.results[key].outcome == skipped {
+			selection[key.pkg] = append(selection[key.pkg], runExpression(key.test))
 		}
 	}
-	selection := map[string]string{}
-	for pkg, tests := range names {
-		selection[pkg] = strings.Join(tests, "|")
-	}
 	return selection
+}
+
+// alone are the tests that take minutes there: each gets a machine of its own, so
+// that they run beside each other and share no time limit.
+var alone = regexp.MustCompile(`^\^Test(Conformance|Crash|Scripts|RealImage)`)
+
+// umlRuns deals a selection out to machines, those that take longest first.
+func umlRuns(selection map[string][]string) []umlRun {
+	var long, short []umlRun
+	for _, pkg := range slices.Sorted(maps.Keys(selection)) {
+		var rest []string
+		for _, test := range selection[pkg] {
+			if alone.MatchString(test) {
+				long = append(long, umlRun{pkg: pkg, run: test})
+			} else {
+				rest = append(rest, test)
+			}
+		}
+		if len(rest) > 0 || len(selection[pkg]) == 0 {
+			short = append(short, umlRun{pkg: pkg, run: strings.Join(rest, "|")})
+		}
+	}
+	return append(long, short...)
 }
 
 // runExpression matches one test for -test.run, whose expression is split at
@@ -43,30 +65,25 @@ func runExpression(test string) string {
 	return strings.Join(parts, "/")
 }
 
-// runUML runs each package's tests in a machine of its own, a few machines at
-// a time, and gathers the results in one tier.
-func runUML(ctx context.Context, o options, selection map[string]string) (*tier, error) {
+// runUML runs tests in machines, a few at a time, and gathers the results in one
+// tier. A package without expressions runs whole.
+func runUML(ctx context.Context, o options, selection map[string][]string) (*tier, error) {
 	t := newTier(umlTier)
 	work, err := os.MkdirTemp("", "bstest-bin-")
 	if err != nil {
 		return t, err
 	}
 	defer os.RemoveAll(work)
-	packages := make([]string, 0, len(selection))
-	for pkg := range selection {
-		packages = append(packages, pkg)
-	}
-	slices.Sort(packages)
-
 	began := time.Now()
 	gather := &gatherer{tier: t, tell: progress(os.Stdout, t.name)}
 	slots := make(chan struct{}, o.machines)
 	var wg sync.WaitGroup
-	for _, pkg := range packages {
+	for i, run := range umlRuns(selection) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			gather.add(runPackage(ctx, o, umlRun{pkg: pkg, run: selection[pkg], work: work}))
+			run.work = filepath.Join(work, strconv.Itoa(i))
+			gather.add(runPackage(ctx, o, run))
 		})
 	}
 	wg.Wait()
@@ -86,6 +103,9 @@ func (g *gatherer) add(t *tier, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, key := range sortedKeys(t.results) {
+		if g.tier.results[key].outcome == failed {
+			continue // of a package: another machine's part of it failed
+		}
 		g.tier.results[key] = t.results[key]
 		g.tell(key, t.results[key])
 	}
