@@ -59,7 +59,7 @@ type verdict struct {
 // openCatalog opens or makes the file at path. The store's lock must be held.
 func openCatalog(path string) (*catalog, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, FreelistType: bbolt.FreelistMapType,
+		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
 	})
 	if err != nil {
 		if errors.Is(err, unix.ENOSPC) {

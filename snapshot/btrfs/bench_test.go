@@ -8,16 +8,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blockstore.dev/blockstore/btrfsvol"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/drivertest"
 )
 
 // BenchmarkStore is a container's life through the store, against the driver's
-// calls, the bare ioctls, and btrfs-progs.
+// calls, the same ioctls without bookkeeping, those without a size limit, and
+// btrfs-progs (which sets no limit either).
 func BenchmarkStore(b *testing.B) {
 	needBtrfs(b)
 	f := factory()
-	f.Floors = map[string]drivertest.Floor{"ioctls": ioctlFloor}
+	f.Floors = map[string]drivertest.Floor{"ioctls": ioctlFloor(true), "ioctls-no-quota": ioctlFloor(false)}
 	if _, err := exec.LookPath("btrfs"); err == nil {
 		f.Floors["btrfs-progs"] = progsFloor
 	}
@@ -34,23 +36,43 @@ func mountBriefly(path, target string) error {
 	return unix.Unmount(target, 0)
 }
 
-func ioctlFloor(_ testing.TB, s *snapshot.Store, layer snapshot.Info, target string) drivertest.Round {
-	fs := s.Driver().(loopDriver).fs
-	return func(_ context.Context, i int) error {
-		path := pathOf(floorID + snapshot.VolumeID(i))
-		if err := fs.Snapshot(pathOf(layer.Volume.ID), path, noOptions); err != nil {
-			return err
+func ioctlFloor(quota bool) drivertest.Floor {
+	first := floorID
+	if quota {
+		first *= 4
+	}
+	return func(_ testing.TB, s *snapshot.Store, layer snapshot.Info, target string) drivertest.Round {
+		d := s.Driver().(loopDriver).driver
+		return func(_ context.Context, i int) error {
+			return d.bareLife(first+snapshot.VolumeID(i), layer, target, quota)
 		}
-		if err := mountBriefly(filepath.Join(fs.Dir(), path), target); err != nil {
-			return err
-		}
-		id, _, err := fs.Lookup(path)
+	}
+}
+
+func (d *driver) bareLife(volume snapshot.VolumeID, layer snapshot.Info, target string, quota bool) error {
+	path, options := pathOf(volume), noOptions
+	if quota {
+		groups, err := d.makeGroup(volume, btrfsvol.Bytes(layer.Volume.Size))
 		if err != nil {
 			return err
 		}
-		_, err = fs.Delete(id)
+		options.Qgroups = groups
+	}
+	if err := d.fs.Snapshot(pathOf(layer.Volume.ID), path, options); err != nil {
 		return err
 	}
+	if err := mountBriefly(filepath.Join(d.fs.Dir(), path), target); err != nil {
+		return err
+	}
+	id, _, err := d.fs.Lookup(path)
+	if err != nil {
+		return err
+	}
+	deleted, err := d.fs.Delete(id)
+	if err == nil && quota {
+		err = d.dropGroup(volume, deleted)
+	}
+	return err
 }
 
 func progsFloor(_ testing.TB, s *snapshot.Store, layer snapshot.Info, target string) drivertest.Round {
