@@ -50,6 +50,9 @@ func (Kind) Name() string { return Name }
 // Probe asks the kernel for device-mapper's thin-pool target and loop devices.
 func (k Kind) Probe(ctx context.Context) error {
 	client, err := k.client()
+	if errors.Is(err, dm.ErrNotSupported) {
+		return fmt.Errorf("no device-mapper in this kernel, or not loaded (modprobe dm-thin-pool): %w", snapshot.ErrNotSupported)
+	}
 	if err != nil {
 		return err
 	}
