@@ -61,9 +61,12 @@ func TestInitRefuses(t *testing.T) {
 		require.NoDirExists(t, s.root)
 	})
 	t.Run("without root rights", func(t *testing.T) {
-		dir := scratch(t)
+		// Not in scratch: a directory above that is for root alone.
+		dir, err := os.MkdirTemp("/tmp", "bstest-e2e-")
+		require.NoError(t, err)
+		defer os.RemoveAll(dir)
 		require.NoError(t, os.Chmod(dir, 0o777))
-		own := filepath.Join(dir, "blockstore") // where nobody can read it
+		own := filepath.Join(dir, "blockstore")
 		content, err := os.ReadFile(bin)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(own, content, 0o755))
