@@ -167,7 +167,10 @@ func (c Config) removeFiles() error {
 			errs = append(errs, fmt.Errorf("removing pool file: %w", err))
 		}
 	}
-	return errors.Join(append(errs, syncDir(filepath.Dir(c.Data)))...)
+	if err := syncDir(filepath.Dir(c.Data)); !errors.Is(err, os.ErrNotExist) { // gone with its files: an earlier destruction
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func syncDir(path string) error {

@@ -131,7 +131,7 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 		return err
 	}
 	p := &Pool{dm: client, config: c, ref: dm.UUID(c.PoolUUID())}
-	active, err := p.Active(ctx)
+	active, err := p.list(ctx) // and what a crash left between a device's creation and its table
 	if err != nil {
 		return fmt.Errorf("destroying pool %s: %w", c.Name, err)
 	}
