@@ -51,9 +51,7 @@ func (u *unpacker) begin(ctx context.Context, o snapshot.UnpackOptions) error {
 	if err != nil {
 		return err
 	}
-	m := d.config.FileSystem.mount(dev.Path, false)
-	m.Options = append(m.Options, "noatime") // a read must not copy an inode's block
-	if err := mount.At(m, u.target); err != nil {
+	if err := mount.At(d.config.FileSystem.mount(dev.Path, false), u.target); err != nil {
 		return err
 	}
 	u.mounted = true
