@@ -97,7 +97,8 @@ func TestUMLSelection(t *testing.T) {
 func TestUMLRuns(t *testing.T) {
 	assert.Equal(t, []umlRun{
 		{pkg: "a", run: "^TestCrashExt4$"},
+		{pkg: "a", run: "^TestConformance$"},
 		{pkg: "a", run: "^TestX$|^TestY$|^TestCrashExt4$/^One$"},
 		{pkg: "whole"},
-	}, umlRuns(map[string][]string{"whole": nil, "a": {"^TestX$", "^TestCrashExt4$", "^TestY$", "^TestCrashExt4$/^One$"}}))
+	}, umlRuns(map[string][]string{"whole": nil, "a": {"^TestX$", "^TestConformance$", "^TestCrashExt4$", "^TestY$", "^TestCrashExt4$/^One$"}}))
 }

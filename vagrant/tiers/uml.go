@@ -52,6 +52,17 @@ func umlRuns(selection map[string][]string) []umlRun {
 			short = append(short, umlRun{pkg: pkg, run: strings.Join(rest, "|")})
 		}
 	}
+	// The crash programmes take longest of all: begun last they would run alone at the end.
+	isCrash := func(r umlRun) bool { return strings.HasPrefix(r.run, "^TestCrash") }
+	slices.SortStableFunc(long, func(a, b umlRun) int {
+		switch {
+		case isCrash(a) == isCrash(b):
+			return 0
+		case isCrash(a):
+			return -1
+		}
+		return 1
+	})
 	return append(long, short...)
 }
 
