@@ -51,7 +51,7 @@ realimage: deps ## make the real three-layer image, once, in the cache; print it
 
 .PHONY: test
 test: deps build check realimage tools ## everything, on every kernel, with a report and a leak check
-	bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) $(PKG)
+	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) $(PKG)
 
 .PHONY: test-host
 test-host: build tools ## the tests on this machine's own kernel
