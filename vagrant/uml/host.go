@@ -70,7 +70,11 @@ func run(ctx context.Context, o options) (status int, err error) {
 	if err != nil {
 		return exitMachine, err
 	}
-	return boot(ctx, machine{kernel: kernel, args: args, work: work, timeout: o.timeout, echo: o.console, keep: o.keep})
+	preload, err := xstateLibrary(ctx, work)
+	if err != nil {
+		return exitMachine, err
+	}
+	return boot(ctx, machine{kernel: kernel, preload: preload, args: args, work: work, timeout: o.timeout, echo: o.console, keep: o.keep})
 }
 
 // workParent is where disks' files go: on a disk by preference, since /tmp may
@@ -183,6 +187,7 @@ func guestEnv(extra []string) []string {
 // machine is one booted kernel.
 type machine struct {
 	kernel  string
+	preload string // library for the kernel's process
 	args    []string
 	work    string
 	timeout time.Duration
@@ -236,6 +241,9 @@ func (m machine) supervised(console io.Writer) *exec.Cmd {
 	cmd.Args[0] = m.kernel
 	// UML keeps its memory in a file in TMPDIR and wants a tmpfs there.
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + m.work, "TMPDIR=/dev/shm", supervisorVar + "=1"}
+	if m.preload != "" {
+		cmd.Env = append(cmd.Env, "LD_PRELOAD="+m.preload)
+	}
 	cmd.Dir = m.work
 	cmd.Stdout, cmd.Stderr = console, console
 	if m.echo {
