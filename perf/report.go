@@ -1,0 +1,152 @@
+package perf
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Report is one run. Its JSON form holds every sample.
+type Report struct {
+	Title   string    `json:"title"`
+	Command []string  `json:"command"` // as it was started
+	Begun   time.Time `json:"begun"`
+	Machine Machine   `json:"machine"`
+	// Versions of the programs that took part, by name.
+	Versions map[string]string `json:"versions"`
+	Columns  []Column          `json:"columns"`
+	// Subject is the column that Against are compared with; a report without
+	// such a column shows no ratios.
+	Subject string   `json:"subject"`
+	Against []string `json:"against"`
+	Rows    []*Row   `json:"rows"`
+	Notes   []string `json:"notes,omitempty"` // what a reader has to know
+}
+
+// Column is one of the compared.
+type Column struct {
+	Name string `json:"name"`
+	Note string `json:"note"` // on what it works and with which options
+}
+
+// Row is one measure. Samples are by column's name; a column without any did not
+// take part.
+type Row struct {
+	Name    string             `json:"name"`
+	Unit    Unit               `json:"unit"`
+	Samples map[string]Samples `json:"samples"`
+}
+
+// Add puts a sample into the row of that name, which it makes if there is none:
+// rows stand in the order of their first samples.
+func (r *Report) Add(row string, unit Unit, column string, value float64) {
+	i := slices.IndexFunc(r.Rows, func(have *Row) bool { return have.Name == row })
+	if i < 0 {
+		i = len(r.Rows)
+		r.Rows = append(r.Rows, &Row{Name: row, Unit: unit, Samples: map[string]Samples{}})
+	}
+	r.Rows[i].Samples[column] = append(r.Rows[i].Samples[column], value)
+}
+
+// WriteJSON writes the whole report.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// WriteText writes the report for people, with a Markdown table: it can be read
+// as it is and pasted into a document.
+func (r *Report) WriteText(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n", r.Title)
+	fmt.Fprintf(&b, "- command: `%s`, begun %s\n", strings.Join(r.Command, " "), r.Begun.Format("2006-01-02 15:04 MST"))
+	fmt.Fprintf(&b, "- machine: %s\n", r.Machine)
+	var versions []string
+	for name, version := range r.Versions {
+		versions = append(versions, name+" "+version)
+	}
+	slices.Sort(versions)
+	fmt.Fprintf(&b, "- versions: %s\n", strings.Join(versions, "; "))
+	for _, c := range r.Columns {
+		fmt.Fprintf(&b, "- %s: %s\n", c.Name, c.Note)
+	}
+	b.WriteString("- cells: the median, with the minimum in brackets\n\n")
+	writeTable(&b, r.table())
+	for _, note := range r.Notes {
+		fmt.Fprintf(&b, "\n%s\n", note)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// table is the header and a line per row, all of one length.
+func (r *Report) table() [][]string {
+	head := []string{"measure"}
+	for _, c := range r.Columns {
+		head = append(head, c.Name)
+	}
+	against := r.against()
+	for _, name := range against {
+		head = append(head, r.Subject+" against "+name)
+	}
+	lines := [][]string{head}
+	for _, row := range r.Rows {
+		line := []string{row.Name}
+		for _, c := range r.Columns {
+			line = append(line, row.Unit.cell(row.Samples[c.Name]))
+		}
+		for _, name := range against {
+			line = append(line, row.Unit.ratio(row.Samples[r.Subject], row.Samples[name]))
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// against leaves out who did not take part.
+func (r *Report) against() []string {
+	has := func(name string) bool {
+		return slices.ContainsFunc(r.Columns, func(c Column) bool { return c.Name == name })
+	}
+	if !has(r.Subject) {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(r.Against), func(name string) bool { return !has(name) })
+}
+
+// writeTable writes a Markdown table with padded cells: figures stand right.
+func writeTable(b *strings.Builder, lines [][]string) {
+	widths := make([]int, len(lines[0]))
+	for _, line := range lines {
+		for i, cell := range line {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for n, line := range lines {
+		for i, cell := range line {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i == 0 {
+				b.WriteString("| " + cell + pad + " |")
+				continue
+			}
+			b.WriteString(" " + pad + cell + " |")
+		}
+		b.WriteString("\n")
+		if n > 0 {
+			continue
+		}
+		for i, width := range widths {
+			if i == 0 {
+				b.WriteString("|" + strings.Repeat("-", width+2) + "|")
+				continue
+			}
+			b.WriteString(strings.Repeat("-", width+1) + ":|")
+		}
+		b.WriteString("\n")
+	}
+}

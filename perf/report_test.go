@@ -1,0 +1,70 @@
+package perf
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func exampleReport() *Report {
+	r := &Report{
+		Title: "Example", Command: []string{"bench", "--rounds", "2"}, Begun: time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC),
+		Machine:  Machine{Kernel: "Linux 1.0", Processor: "Abacus", CPUs: 2, Memory: 1 << 30, Load: "0 0 0", Disk: "ext4 on disk"},
+		Versions: map[string]string{"b": "2", "a": "1"},
+		Columns:  []Column{{"rival", "on sand"}, {"ours", "on rock"}},
+		Subject:  "ours", Against: []string{"rival", "absent"},
+		Notes: []string{"Mind the gap."},
+	}
+	r.Add("write", Seconds, "rival", 0.5)
+	r.Add("size", Bytes, "rival", 4096)
+	r.Add("write", Seconds, "ours", 0.001)
+	r.Add("write", Seconds, "ours", 0.003)
+	return r
+}
+
+const exampleText = `## Example
+
+- command: ` + "`bench --rounds 2`" + `, begun 2026-01-02 03:04 UTC
+- machine: Linux 1.0; Abacus, 2 CPUs, 1.0 GiB; load 0 0 0; work on ext4 on disk
+- versions: a 1; b 2
+- rival: on sand
+- ours: on rock
+- cells: the median, with the minimum in brackets
+
+| measure |             rival |           ours | ours against rival |
+|---------|------------------:|---------------:|-------------------:|
+| write   |      500 ms (500) | 2.00 ms (1.00) |        250x faster |
+| size    | 4.0 KiB (4.0 KiB) |                |                    |
+
+Mind the gap.
+`
+
+func TestText(t *testing.T) {
+	var b strings.Builder
+	require.NoError(t, exampleReport().WriteText(&b))
+	assert.Equal(t, exampleText, b.String())
+}
+
+// TestTextWithoutSubject: rivals alone are shown without ratios.
+func TestTextWithoutSubject(t *testing.T) {
+	r := exampleReport()
+	r.Columns = r.Columns[:1]
+	assert.Equal(t, [][]string{
+		{"measure", "rival"}, {"write", "500 ms (500)"}, {"size", "4.0 KiB (4.0 KiB)"},
+	}, r.table())
+}
+
+// TestJSON: every sample is kept, in its order.
+func TestJSON(t *testing.T) {
+	var b strings.Builder
+	r := exampleReport()
+	require.NoError(t, r.WriteJSON(&b))
+	var back Report
+	require.NoError(t, json.Unmarshal([]byte(b.String()), &back))
+	assert.Equal(t, r, &back)
+	assert.Equal(t, Samples{0.001, 0.003}, back.Rows[0].Samples["ours"])
+}

@@ -1,0 +1,47 @@
+package perf
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestCell(t *testing.T) {
+	tests := map[string]struct {
+		unit    Unit
+		samples Samples
+		want    string
+	}{
+		"nothing":            {Seconds, nil, ""},
+		"seconds":            {Seconds, Samples{12.345, 1.5, 123.4}, "12.3 s (1.50)"},
+		"milliseconds":       {Seconds, Samples{0.0123, 0.0001}, "6.20 ms (0.100)"},
+		"microseconds":       {Seconds, Samples{0.000345}, "345 µs (345)"},
+		"zero":               {Seconds, Samples{0}, "0 µs (0)"},
+		"bytes":              {Bytes, Samples{4096, 1 << 30}, "512 MiB (4.0 KiB)"},
+		"bytes that went":    {Bytes, Samples{-4096}, "-4.0 KiB (-4.0 KiB)"},
+		"far below the unit": {Seconds, Samples{0.0000001, 2, 2}, "2.00 s (0.000)"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, test.want, test.unit.cell(test.samples)) })
+	}
+}
+
+func TestRatio(t *testing.T) {
+	tests := map[string]struct {
+		unit          Unit
+		mine, another Samples
+		want          string
+	}{
+		"faster":           {Seconds, Samples{0.002}, Samples{0.1, 0.3}, "100x faster"},
+		"slower":           {Seconds, Samples{3}, Samples{2}, "1.50x slower"},
+		"the same":         {Seconds, Samples{3}, Samples{3}, "1.00x faster"},
+		"less":             {Bytes, Samples{4096}, Samples{1 << 30}, "262144x less"},
+		"more":             {Bytes, Samples{8192}, Samples{4096}, "2.00x more"},
+		"we took no part":  {Seconds, nil, Samples{3}, ""},
+		"nothing was used": {Bytes, Samples{4096}, Samples{0}, ""},
+		"less than before": {Bytes, Samples{-1}, Samples{4096}, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, test.want, test.unit.ratio(test.mine, test.another)) })
+	}
+}
