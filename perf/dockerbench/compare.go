@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"blockstore.dev/blockstore/perf"
+)
+
+// compare is the whole run.
+func compare(ctx context.Context, o options) (report *perf.Report, err error) {
+	var u undo
+	defer func() { err = errors.Join(err, u.run()) }()
+	dir, err := os.MkdirTemp(o.dir, "bstest-dockerbench-")
+	if err != nil {
+		return nil, err
+	}
+	u.add(dir, func() error { return remove(dir) })
+	if report, err = newReport(ctx, o, dir); err != nil {
+		return nil, err
+	}
+	say("making the image with the large file")
+	large, err := newLargeImage(o.fileSize)
+	if err != nil {
+		return nil, err
+	}
+	var peers []*peer
+	for _, name := range o.drivers {
+		say("starting dockerd on %s", name)
+		p, err := startPeer(ctx, o, report, &u, dir, name)
+		if err != nil {
+			return nil, err
+		}
+		peers = append(peers, p)
+	}
+	for i := range max(o.rounds, o.vfsRounds) {
+		for _, p := range peers {
+			if i >= p.rounds() {
+				continue
+			}
+			say("round %d of %s", i+1, p.name)
+			begin := time.Now()
+			if err := p.round(ctx, large); err != nil {
+				return nil, fmt.Errorf("%s, round %d: %w", p.name, i+1, err)
+			}
+			say("round %d of %s took %s", i+1, p.name, time.Since(begin).Round(time.Second))
+		}
+		// Who begins has what the round before left to do in the background.
+		slices.Reverse(peers)
+	}
+	return report, nil
+}
+
+// say tells a waiting person how far it is.
+func say(format string, args ...any) {
+	fmt.Fprintln(os.Stderr, "dockerbench:", time.Now().Format("15:04:05"), fmt.Sprintf(format, args...))
+}
+
+func newReport(ctx context.Context, o options, dir string) (*perf.Report, error) {
+	m, err := perf.ThisMachine(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &perf.Report{
+		Title: "Docker's storage drivers on this machine's kernel", Command: commandLine(), Begun: time.Now(), Machine: m,
+		Against: []string{"overlay2", "devicemapper", "btrfs"},
+		Notes:   notes(o),
+		Versions: map[string]string{
+			"dockerd": versionOf(ctx, o.dockerd, "--version"),
+			"docker":  versionOf(ctx, o.docker, "--version"),
+			"runc":    versionOf(ctx, "runc", "--version"),
+		},
+	}
+	if m.UML {
+		r.Title = "Docker's storage drivers in User Mode Linux"
+	}
+	for _, name := range o.drivers {
+		if strings.HasPrefix(name, ours) && r.Subject == "" {
+			r.Subject = name
+		}
+	}
+	if o.needsBlockstore() {
+		r.Versions["blockstore"] = versionOf(ctx, o.blockstore, "version")
+	}
+	return r, nil
+}
+
+// commandLine is how this program was started, without the directories of this
+// machine.
+func commandLine() []string {
+	var line []string
+	for _, word := range os.Args {
+		name, value, flag := strings.Cut(word, "=")
+		switch {
+		case strings.HasPrefix(word, "/"):
+			word = word[strings.LastIndexByte(word, '/')+1:]
+		case flag && strings.HasPrefix(value, "/"):
+			word = name + "=" + value[strings.LastIndexByte(value, '/')+1:]
+		}
+		line = append(line, word)
+	}
+	return line
+}
+
+func notes(o options) []string {
+	return []string{
+		fmt.Sprintf("Times are a whole docker command's, the client's start included: the row of `docker ps` is what a command costs that does nothing to storage. A first write and overwrites are measured inside the container, in a file of %d MiB in the image's only layer. Cold: the kernel's caches were dropped before. Warm: the container had read the whole file. After the warm first write the file is partly in the page cache for everybody.", o.fileSize>>20),
+		fmt.Sprintf("\"In the plugin\" is the sum over the command's calls of our server, from its log. vfs makes %d containers in a round where the others make %d. Allocated is what the backing files hold after fstrim of the mounted file systems.", o.vfsCrowd, o.containers),
+	}
+}
+
+// warmArchive reads the archive, so that no peer waits for the disk under it.
+func warmArchive(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
+}
+
+// toNowhere lets a command write its output into the null device.
+func toNowhere(cmd *exec.Cmd) (func() error, error) {
+	f, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout = f
+	return f.Close, nil
+}

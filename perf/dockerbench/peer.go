@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"blockstore.dev/blockstore/perf"
+)
+
+// peer is a storage driver with its own daemon.
+type peer struct {
+	name   string
+	o      options
+	report *perf.Report
+	undo   *undo
+
+	dir     string // everything of this peer's
+	data    string // dockerd's data root
+	storage string // dockerd's name for the driver
+	note    string
+	flags   []string // more flags for dockerd
+	backing []string // the files whose allocation counts
+	calls   *callLog // nil if dockerd serves itself
+	host    string   // dockerd's address
+}
+
+// startPeer prepares the storage and starts a dockerd on it.
+func startPeer(ctx context.Context, o options, report *perf.Report, u *undo, dir string, name string) (*peer, error) {
+	p := &peer{name: name, o: o, report: report, undo: u, dir: filepath.Join(dir, strings.ReplaceAll(name, "/", "-"))}
+	p.data = filepath.Join(p.dir, "data")
+	if err := os.Mkdir(p.dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := driverOf(name).prepare(ctx, p); err != nil {
+		return nil, fmt.Errorf("preparing %s: %w", name, err)
+	}
+	if err := p.startDocker(ctx); err != nil {
+		return nil, fmt.Errorf("starting dockerd on %s: %w", name, err)
+	}
+	report.Columns = append(report.Columns, perf.Column{Name: name, Note: p.note})
+	return p, nil
+}
+
+// startDocker starts a dockerd that shares nothing with another: it has no
+// network, and the machine's configuration is not read.
+func (p *peer) startDocker(ctx context.Context) error {
+	config := filepath.Join(p.dir, "daemon.json")
+	if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
+		return err
+	}
+	p.host = "unix://" + filepath.Join(p.dir, "d.sock")
+	exe := filepath.Join(p.dir, "exec")
+	args := append([]string{
+		"--config-file", config, "--iptables=false", "--ip6tables=false", "--bridge=none",
+		"--storage-driver", p.storage, "--data-root", p.data, "--exec-root", exe,
+		"--pidfile", filepath.Join(p.dir, "pid"), "--host", p.host,
+	}, p.flags...)
+	proc, err := start(filepath.Join(p.dir, "dockerd.log"), p.o.dockerd, args...)
+	if err != nil {
+		return err
+	}
+	p.undo.add("dockerd on "+p.name, func() error {
+		err := proc.stop()
+		_ = unmountAll(exe) // name spaces of a dockerd that was killed
+		return err
+	})
+	return proc.await(ctx, 2*time.Minute, func() bool {
+		_, err := p.docker(ctx, "version")
+		return err == nil
+	})
+}
+
+func (p *peer) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, p.o.docker, append([]string{"--host", p.host}, args...)...)
+	// The client's own configuration is the user's.
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+p.dir, "DOCKER_CONTEXT=", "DOCKER_HOST=")
+	return cmd
+}
+
+// docker runs a command that is not measured.
+func (p *peer) docker(ctx context.Context, args ...string) (string, error) {
+	return outputOf(p.command(ctx, args...))
+}
+
+// cost is what a command took.
+type cost struct {
+	wall time.Duration // as the user sees it, the client's start included
+	own  time.Duration // in the calls of our plugin
+}
+
+// timed runs a command and says what it took.
+func (p *peer) timed(cmd *exec.Cmd) (string, cost, error) {
+	var c cost
+	if p.calls != nil { // what came before is not this command's
+		if _, err := p.calls.next(); err != nil {
+			return "", c, err
+		}
+	}
+	begin := time.Now()
+	out, err := outputOf(cmd)
+	c.wall = time.Since(begin)
+	if err != nil {
+		return "", c, fmt.Errorf("%s: %w", p.name, err)
+	}
+	if p.calls != nil {
+		calls, err := p.calls.next()
+		if err != nil {
+			return "", c, err
+		}
+		c.own = sum(calls)
+	}
+	return out, c, nil
+}
+
+// measure runs a docker command and puts its cost into a row.
+func (p *peer) measure(ctx context.Context, row string, args ...string) (string, error) {
+	out, c, err := p.timed(p.command(ctx, args...))
+	if err == nil {
+		p.add(row, c, 1)
+	}
+	return out, err
+}
+
+// add puts a cost into a row, and our plugin's part of it into one below.
+func (p *peer) add(row string, c cost, shares int) {
+	p.report.Add(row, perf.Seconds, p.name, c.wall.Seconds()/float64(shares))
+	if p.calls != nil {
+		p.report.Add(row+": in the plugin", perf.Seconds, p.name, c.own.Seconds()/float64(shares))
+	}
+}

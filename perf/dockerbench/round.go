@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"blockstore.dev/blockstore/perf"
+)
+
+// rounds is how often this peer takes part.
+func (p *peer) rounds() int {
+	if p.name == "vfs" {
+		return p.o.vfsRounds
+	}
+	return p.o.rounds
+}
+
+// crowd is how many containers this peer makes in a round.
+func (p *peer) crowd() int {
+	if p.name == "vfs" {
+		return p.o.vfsCrowd
+	}
+	return p.o.containers
+}
+
+// round is everything once. It begins and ends without images and containers.
+func (p *peer) round(ctx context.Context, large largeImage) error {
+	steps := []struct {
+		what string
+		run  func(context.Context) error
+	}{
+		{"load", p.load},
+		{"create", p.createCrowd},
+		{"allocation", func(ctx context.Context) error { return p.allocation(ctx, "allocated: the image and the containers") }},
+		{"run", p.runTrue},
+		{"change, diff, commit", p.change},
+		{"save", p.save},
+		{"rm", p.removeCrowd},
+		{"the large file's image", func(ctx context.Context) error { return large.load(ctx, p) }},
+		{"first write, cold", p.coldWrite},
+		{"first write and overwrites, warm", p.warmWrites},
+		{"rmi", p.removeImages},
+		{"allocation", func(ctx context.Context) error { return p.allocation(ctx, "allocated: everything removed") }},
+	}
+	for _, s := range steps {
+		if err := s.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *peer) load(ctx context.Context) error {
+	if err := warmArchive(p.o.archive); err != nil {
+		return err
+	}
+	_, err := p.measure(ctx, "docker load of the real image", "load", "--input", p.o.archive)
+	return err
+}
+
+func (p *peer) crowdNames() []string {
+	var names []string
+	for i := range p.crowd() {
+		names = append(names, fmt.Sprintf("bstest-crowd-%d", i))
+	}
+	return names
+}
+
+func (p *peer) createCrowd(ctx context.Context) error {
+	for _, name := range p.crowdNames() {
+		if _, err := p.measure(ctx, "docker create, a container", "create", "--net", "none", "--name", name, p.o.ref, "true"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *peer) runTrue(ctx context.Context) error {
+	for range p.o.runs {
+		if _, err := p.measure(ctx, "docker ps", "ps"); err != nil {
+			return err
+		}
+		if _, err := p.measure(ctx, "docker run --rm, true", "run", "--rm", "--net", "none", p.o.ref, "true"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The change of a container: one file appended to, one new, one deleted.
+const changeScript = "echo changed >>/etc/debian_version; echo new >/srv/new; rm /etc/issue.net"
+
+// changes are the lines of docker diff that this makes on every driver.
+func changes() []string { return []string{"C /etc/debian_version", "A /srv/new", "D /etc/issue.net"} }
+
+const (
+	changed    = "bstest-changed"
+	changedRef = "bstest/changed:1"
+)
+
+func (p *peer) change(ctx context.Context) error {
+	if _, err := p.docker(ctx, "run", "--name", changed, "--net", "none", p.o.ref, "sh", "-c", changeScript); err != nil {
+		return err
+	}
+	diff, err := p.measure(ctx, "docker diff after a small change", "diff", changed)
+	if err != nil {
+		return err
+	}
+	for _, line := range changes() {
+		if !strings.Contains("\n"+diff+"\n", "\n"+line+"\n") {
+			return fmt.Errorf("docker diff of %s does not say %q but:\n%s", p.name, line, diff)
+		}
+	}
+	if _, err := p.measure(ctx, "docker commit after a small change", "commit", changed, changedRef); err != nil {
+		return err
+	}
+	_, err = p.docker(ctx, "rm", changed)
+	return err
+}
+
+// save writes into the null device: what it takes is the reading.
+func (p *peer) save(ctx context.Context) error {
+	cmd := p.command(ctx, "save", p.o.ref)
+	closeIt, err := toNowhere(cmd)
+	if err != nil {
+		return err
+	}
+	_, c, err := p.timed(cmd)
+	if err == nil {
+		p.add("docker save of the real image", c, 1)
+	}
+	return errors.Join(err, closeIt())
+}
+
+func (p *peer) removeCrowd(ctx context.Context) error {
+	names := p.crowdNames()
+	_, c, err := p.timed(p.command(ctx, append([]string{"rm"}, names...)...))
+	if err != nil {
+		return err
+	}
+	if len(names) == p.o.containers {
+		p.add(fmt.Sprintf("docker rm of %d containers, one command", len(names)), c, 1)
+	}
+	p.add("docker rm, a container of those", c, len(names))
+	return nil
+}
+
+func (p *peer) removeImages(ctx context.Context) error {
+	if _, err := p.docker(ctx, "rmi", changedRef, largeRef); err != nil {
+		return err
+	}
+	_, err := p.measure(ctx, "docker rmi of the real image", "rmi", p.o.ref)
+	return err
+}
+
+// writeIn runs this program in a container of the large image. before comes
+// between the container's making and its start.
+func (p *peer) writeIn(ctx context.Context, before func() error, flags ...string) (written, error) {
+	const name = "bstest-write"
+	var w written
+	args := append([]string{"create", "--net", "none", "--name", name, largeRef, writer, writeVerb, "--file", largeFile}, flags...)
+	if _, err := p.measure(ctx, "docker create, image with the large file", args...); err != nil {
+		return w, err
+	}
+	if err := before(); err != nil {
+		return w, err
+	}
+	out, err := p.docker(ctx, "start", "--attach", name)
+	if err != nil {
+		return w, err
+	}
+	if err := json.Unmarshal([]byte(out), &w); err != nil {
+		return w, fmt.Errorf("what the container printed: %w: %q", err, out)
+	}
+	return w, nil
+}
+
+func (p *peer) removeWriter(ctx context.Context) error {
+	_, err := p.measure(ctx, "docker rm, a container with a changed large file", "rm", "bstest-write")
+	return err
+}
+
+func (p *peer) coldWrite(ctx context.Context) error {
+	var before int64
+	w, err := p.writeIn(ctx, func() error {
+		var err error
+		if before, err = p.trimmed(ctx); err != nil {
+			return err
+		}
+		return dropCaches()
+	})
+	if err != nil {
+		return err
+	}
+	p.report.Add("first write: four bytes, cold", perf.Seconds, p.name, w.First.Seconds())
+	after, err := p.trimmed(ctx)
+	if err != nil {
+		return err
+	}
+	p.report.Add("first write: allocated more", perf.Bytes, p.name, float64(after-before))
+	return p.removeWriter(ctx)
+}
+
+func (p *peer) warmWrites(ctx context.Context) error {
+	w, err := p.writeIn(ctx, func() error { return nil }, "--warm", "--overwrites", fmt.Sprint(p.o.overwrites))
+	if err != nil {
+		return err
+	}
+	n := float64(p.o.overwrites)
+	p.report.Add("first write: four bytes, warm", perf.Seconds, p.name, w.First.Seconds())
+	p.report.Add("then a random overwrite of 4 KiB, fdatasync each", perf.Seconds, p.name, w.Durable.Seconds()/n)
+	p.report.Add("then a random overwrite of 4 KiB, one fdatasync for all", perf.Seconds, p.name, w.Batch.Seconds()/n)
+	return p.removeWriter(ctx)
+}
+
+// trimmed is what the peer's files hold without what is free in them.
+func (p *peer) trimmed(ctx context.Context) (int64, error) {
+	if err := trim(ctx, p.dir); err != nil {
+		return 0, err
+	}
+	return allocated(p.backing...)
+}
+
+func (p *peer) allocation(ctx context.Context, row string) error {
+	bytes, err := p.trimmed(ctx)
+	if err == nil {
+		p.report.Add(row, perf.Bytes, p.name, float64(bytes))
+	}
+	return err
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// pluginDir is where dockerd looks for plugins' sockets.
+const pluginDir = "/run/docker/plugins"
+
+// server is blockstore, serving one dockerd.
+type server struct {
+	name  string // of the plugin
+	root  string
+	calls *callLog
+}
+
+// serveBlockstore makes a store and starts a server on it.
+func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error) {
+	s := server{
+		name: fmt.Sprintf("bstest%d-%s", os.Getpid(), inner),
+		root: filepath.Join(p.dir, "store"),
+	}
+	back := context.WithoutCancel(ctx)
+	if _, err := output(ctx, p.o.blockstore, "--root", s.root, "init", "--driver", inner,
+		"--loopback", strconv.FormatInt(p.o.diskSize, 10)); err != nil {
+		return s, err
+	}
+	p.undo.add(s.root, func() error {
+		_, err := output(back, p.o.blockstore, "--root", s.root, "destroy", "--yes")
+		return err
+	})
+	if err := os.MkdirAll(pluginDir, 0o755); err != nil {
+		return s, err
+	}
+	p.undo.add(pluginDir, func() error {
+		_ = os.Remove(pluginDir) // unless others have sockets there
+		return nil
+	})
+	socket := filepath.Join(pluginDir, s.name+".sock")
+	p.undo.add(socket, func() error { return os.RemoveAll(socket) })
+	log := filepath.Join(p.dir, "blockstore.log")
+	proc, err := start(log, p.o.blockstore, "--log-level", "debug", "--root", s.root, "serve", "--docker", "--docker-socket", socket)
+	if err != nil {
+		return s, err
+	}
+	p.undo.add("blockstore's server", proc.stop)
+	s.calls = &callLog{path: log}
+	return s, proc.await(ctx, time.Minute, func() bool {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+}
+
+// versionOf is a program's own words, on one line.
+func versionOf(ctx context.Context, name string, args ...string) string {
+	text, err := output(ctx, name, args...)
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(text, "\n")
+	return strings.TrimSpace(first)
+}
