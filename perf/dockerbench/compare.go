@@ -48,7 +48,7 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 			say("round %d of %s", i+1, p.name)
 			begin := time.Now()
 			if err := p.round(ctx, large); err != nil {
-				return nil, fmt.Errorf("%s, round %d: %w", p.name, i+1, err)
+				return nil, fmt.Errorf("%s, round %d: %w\nthe end of dockerd's log:\n%s", p.name, i+1, err, p.daemon.tail())
 			}
 			say("round %d of %s took %s", i+1, p.name, time.Since(begin).Round(time.Second))
 		}

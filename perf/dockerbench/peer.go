@@ -27,6 +27,7 @@ type peer struct {
 	backing []string // the files whose allocation counts
 	calls   *callLog // nil if dockerd serves itself
 	host    string   // dockerd's address
+	daemon  *process
 }
 
 // startPeer prepares the storage and starts a dockerd on it.
@@ -64,6 +65,7 @@ func (p *peer) startDocker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.daemon = proc
 	p.undo.add("dockerd on "+p.name, func() error {
 		err := proc.stop()
 		_ = unmountAll(exe) // name spaces of a dockerd that was killed

@@ -62,7 +62,11 @@ func (p *process) stop() error {
 	case <-time.After(stopLimit):
 	}
 	err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
-	<-p.ended
+	select {
+	case <-p.ended:
+	case <-time.After(stopLimit):
+		err = errors.Join(err, errors.New("it lives on: the kernel does not let it go"))
+	}
 	return errors.Join(fmt.Errorf("%s did not end within %s and was killed", p.name, stopLimit), err)
 }
 
@@ -91,7 +95,13 @@ func (p *process) tail() string {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+	return strings.Join(lines[max(0, len(lines)-40):], "\n")
+}
+
+// undoing is the context of a command that takes something back: an interruption
+// does not stop it, and it cannot hang for ever.
+func undoing() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), stopLimit)
 }
 
 // output runs a program and returns what it printed.

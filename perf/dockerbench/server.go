@@ -27,12 +27,13 @@ func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error)
 		name: fmt.Sprintf("bstest%d-%s", os.Getpid(), inner),
 		root: filepath.Join(p.dir, "store"),
 	}
-	back := context.WithoutCancel(ctx)
 	if _, err := output(ctx, p.o.blockstore, "--root", s.root, "init", "--driver", inner,
 		"--loopback", strconv.FormatInt(p.o.diskSize, 10)); err != nil {
 		return s, err
 	}
 	p.undo.add(s.root, func() error {
+		back, cancel := undoing()
+		defer cancel()
 		_, err := output(back, p.o.blockstore, "--root", s.root, "destroy", "--yes")
 		return err
 	})

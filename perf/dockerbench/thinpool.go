@@ -39,7 +39,8 @@ func thinPool(ctx context.Context, p *peer) (string, error) {
 		return "", err
 	}
 	p.undo.add(name, func() error {
-		back := context.WithoutCancel(ctx)
+		back, cancel := undoing()
+		defer cancel()
 		if err := removeDockers(back, p.data); err != nil {
 			return err
 		}

@@ -21,6 +21,7 @@ func (u *undo) add(what string, back func() error) {
 func (u *undo) run() error {
 	var errs []error
 	for i := len(u.steps) - 1; i >= 0; i-- {
+		say("cleaning up %s", u.steps[i].what)
 		if err := u.steps[i].back(); err != nil {
 			errs = append(errs, fmt.Errorf("cleaning up %s: %w", u.steps[i].what, err))
 		}
