@@ -1,5 +1,5 @@
 # make help lists the targets. Everything runs without a terminal and without questions.
-# What needs root: deps, test, test-host, test-uml, realimage, demo.
+# What needs root: deps, test, test-host, test-uml, realimage, demo, bench-docker.
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -18,7 +18,7 @@ PKG ?= ./...
 RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|vagrant/uml)$$')
 # Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
 UML_ALL ?= ./e2e
-# Arguments of test-uml's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate
+# Arguments of test-uml's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate; more flags of bench-docker.
 ARGS ?=
 # btrfs (by default, or what the machine has) or devicemapper (in User Mode Linux): see scripts/demo.sh.
 DRIVER ?=
@@ -94,6 +94,15 @@ race: ## tests under the race detector
 .PHONY: demo
 demo: deps build realimage ## load a real image, change a container, show, commit, save; DRIVER=devicemapper in User Mode Linux
 	scripts/demo.sh
+
+.PHONY: bench-docker
+bench-docker: deps build realimage ## Docker's storage drivers side by side, half an hour; OUT=NAME keeps NAME-host.json, NAME-uml.json
+	$(GO) build -trimpath -o bin/dockerbench ./perf/dockerbench
+	$(if $(OUT),mkdir -p $(dir $(OUT)))
+	bin/dockerbench --image $$(vagrant/realimage/make)/docker-archive.tar $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
+	vagrant/uml/run --mem 4G --scratch 64G --timeout 3h $(if $(OUT),--share $(dir $(OUT))) -- \
+		bin/dockerbench --drivers overlay2,devicemapper,blockstore/devicemapper --rounds 2 \
+		--image $$(vagrant/realimage/make)/docker-archive.tar $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built; the cache with the real image stays
