@@ -244,7 +244,7 @@ func (s *Store) Close(ctx context.Context) error {
 		errs = append(errs, s.flushSwept(ctx))
 	}
 	if s.driver != nil {
-		errs = append(errs, s.vols.releaseLent(ctx), s.driver.Close(ctx))
+		errs = append(errs, s.vols.releaseLent(ctx), together(s.root), s.driver.Close(ctx))
 	}
 	if s.cat != nil {
 		errs = append(errs, s.cat.close())
@@ -295,6 +295,9 @@ func Destroy(ctx context.Context, o StoreOptions) (err error) {
 				return err
 			}
 		}
+	}
+	if err := together(root); err != nil {
+		return err
 	}
 	for _, k := range o.Kinds {
 		if k.Name() == s.header.Driver {
