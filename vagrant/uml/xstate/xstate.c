@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -24,16 +25,15 @@ __attribute__((constructor)) static void find(void)
 // whole writes state as the beginning of all the state that the process has.
 static long whole(pid_t pid, const struct iovec *state)
 {
-	static char buffer[1 << 16]; // User Mode Linux has one thread
+	static char buffer[1 << 16];
 	struct iovec all = { buffer, sizeof(buffer) };
 
 	if (real(PTRACE_GETREGSET, pid, (void *)NT_X86_XSTATE, &all) < 0)
 		return -1;
-	if (all.iov_len <= state->iov_len) {
-		errno = EFAULT;
-		return -1;
-	}
-	memcpy(buffer, state->iov_base, state->iov_len);
+	if (all.iov_len > state->iov_len)
+		memcpy(buffer, state->iov_base, state->iov_len);
+	else // the kernel knows no more than was handed over
+		all = *state;
 	return real(PTRACE_SETREGSET, pid, (void *)NT_X86_XSTATE, &all);
 }
 
@@ -46,8 +46,17 @@ long ptrace(enum __ptrace_request request, ...)
 	void *data = va_arg(args, void *);
 	va_end(args);
 
-	long result = real(request, pid, addr, data);
-	if (result < 0 && errno == EFAULT && request == PTRACE_SETREGSET && addr == (void *)NT_X86_XSTATE)
-		return whole(pid, data);
+	if (request != PTRACE_SETREGSET || addr != (void *)NT_X86_XSTATE)
+		return real(request, pid, addr, data);
+
+	// User Mode Linux switches between its processes in signal handlers, which would
+	// come back here, into the same buffer.
+	sigset_t everything, before;
+	sigfillset(&everything);
+	sigprocmask(SIG_BLOCK, &everything, &before);
+	long result = whole(pid, data);
+	int why = errno;
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	errno = why;
 	return result;
 }
