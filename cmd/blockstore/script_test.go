@@ -20,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"blockstore.dev/blockstore/internal/size"
 	"blockstore.dev/blockstore/snapshot/mount"
 )
 
@@ -245,7 +246,7 @@ func cmdPatch(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: patch FILE AT TEXT")
 	}
-	at, err := parseSize(args[1])
+	at, err := size.Parse(args[1])
 	ts.Check(err)
 	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
 	ts.Check(err)
