@@ -98,7 +98,7 @@ func (v dockerView) find(typed string) (string, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", fmt.Errorf("Docker has no container %q: %w", typed, snapshot.ErrNotFound)
+		return "", fmt.Errorf("no container of Docker's is called %q: %w", typed, snapshot.ErrNotFound)
 	}
 	return "", fmt.Errorf("%q is the beginning of %d of Docker's containers' ids; give more digits: %w", typed, len(found), snapshot.ErrInvalid)
 }
