@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +39,14 @@ removed while a container is mounted.`,
 
 func (a *app) destroy(ctx context.Context) error {
 	if err := a.mustBeRoot(); err != nil {
+		return err
+	}
+	if err := a.refuseServed(ctx); err != nil {
+		return err
+	}
+	// Nobody serves this store: the socket is one that a killed server left, and
+	// would keep the directory.
+	if err := os.Remove(filepath.Join(a.root, controlSocket)); ignore(err, os.ErrNotExist) != nil {
 		return err
 	}
 	err := snapshot.Destroy(ctx, a.storeOptions())
