@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 
+	"blockstore.dev/blockstore/graphdriver"
 	"blockstore.dev/blockstore/snapshot"
 )
 
@@ -41,8 +42,8 @@ func doors() []doorKind {
 	}
 }
 
-func openDocker(*snapshot.Store, doorOptions) (door, error) {
-	return nil, fmt.Errorf("this version has no door for Docker yet: %w", snapshot.ErrNotSupported)
+func openDocker(s *snapshot.Store, o doorOptions) (door, error) {
+	return graphdriver.New(s, graphdriver.Options{Log: o.log, Version: o.version})
 }
 
 // opened is a door with the socket that it listens on.
