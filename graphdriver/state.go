@@ -85,14 +85,12 @@ func (p *Plugin) init(ctx context.Context, q request) (any, error) {
 		return nil, fmt.Errorf("dockerd with pid %d (data root %s) uses this store: a store serves one dockerd at a time; stop that one, or give each a store of its own: %w",
 			p.owner.pid, filepath.Dir(p.state.Home), snapshot.ErrBusy)
 	}
-	if st.mapped() {
-		_, gid, err := st.toHost(0, 0)
-		if err == nil {
-			err = p.store.AllowGroup(gid)
-		}
-		if err != nil {
-			return nil, err
-		}
+	_, gid, err := st.toHost(0, 0)
+	if err == nil && (st.mapped() || p.state.mapped()) {
+		err = p.store.AllowGroup(gid)
+	}
+	if err != nil {
+		return nil, err
 	}
 	raw, err := json.Marshal(st)
 	if err != nil {

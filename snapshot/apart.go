@@ -61,10 +61,15 @@ func isMountPoint(dir string) (bool, error) {
 }
 
 // AllowGroup lets the processes of a group come as far as to what is mounted, and
-// nowhere else: the root of a user namespace is one, on the host a stranger.
+// nowhere else: the root of a user namespace is one, on the host a stranger. Group 0
+// lets nobody but root, as it is at first.
 func (s *Store) AllowGroup(gid int) error {
+	mode := os.FileMode(0o710)
+	if gid == 0 {
+		mode = 0o700
+	}
 	for _, dir := range []string{s.root, filepath.Join(s.root, dirMounts)} {
-		if err := errors.Join(os.Chown(dir, -1, gid), os.Chmod(dir, 0o710)); err != nil {
+		if err := errors.Join(os.Chown(dir, -1, gid), os.Chmod(dir, mode)); err != nil {
 			return fmt.Errorf("letting group %d through: %w", gid, err)
 		}
 	}

@@ -78,9 +78,7 @@ func Labelled(ms []Mount, target, label string) error {
 	}
 	last := ms[len(ms)-1]
 	if !last.bind() {
-		// Quoted, since categories are joined by commas (mount(8), context=).
-		last.Options = append(slices.Clone(last.Options), `context="`+label+`"`)
-		return All(append(slices.Clone(ms[:len(ms)-1]), last), target)
+		return All(append(slices.Clone(ms[:len(ms)-1]), last.withLabel(label)), target)
 	}
 	if err := All(ms, target); err != nil {
 		return err
@@ -92,6 +90,12 @@ func Labelled(ms []Mount, target, label string) error {
 		return err
 	}
 	return nil
+}
+
+// withLabel quotes the label, since categories are joined by commas (mount(8), context=).
+func (m Mount) withLabel(label string) Mount {
+	m.Options = append(slices.Clone(m.Options), `context="`+label+`"`)
+	return m
 }
 
 func (m Mount) bind() bool {
