@@ -44,7 +44,7 @@ const (
 	// maxCalls is how many calls are worked on at once; more wait.
 	maxCalls = 128
 	// stopWait is how long calls under way may take to end when the server stops.
-	stopWait = 30 * time.Second
+	stopWait = 15 * time.Second
 	// sweepEvery is how often removals and unmounts are tried again that something
 	// was in the way of.
 	sweepEvery = 30 * time.Second
