@@ -46,7 +46,7 @@ func (a *app) destroy(ctx context.Context) error {
 	}
 	// Nobody serves this store: the socket is one that a killed server left, and
 	// would keep the directory.
-	if err := os.Remove(filepath.Join(a.root, controlSocket)); ignore(err, os.ErrNotExist) != nil {
+	if err := os.Remove(filepath.Join(a.root, controlSocket)); err != nil && !nobodyThere(err) {
 		return err
 	}
 	err := snapshot.Destroy(ctx, a.storeOptions())

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -38,7 +39,10 @@ func newServed(t *testing.T, root string) *served {
 	}
 	s := &served{T: t, root: root, sock: filepath.Join(t.TempDir(), "door", "test.sock"), kind: dirdriver.New()}
 	require.NoError(t, snapshot.Init(t.Context(), s.kind, snapshot.InitOptions{Root: root, BaseSize: 1 << 30}, ""))
+	files := openFiles(t)
 	t.Cleanup(func() {
+		require.Eventually(t, func() bool { return !atWork() }, patience, time.Millisecond, "goroutines are left")
+		require.Eventually(t, func() bool { return openFiles(t) <= files }, patience, time.Millisecond, "descriptors are left open")
 		code, _, errs := s.run("destroy", "--yes")
 		require.Equal(t, exitDone, code, errs)
 		require.NoDirExists(t, root)
@@ -59,6 +63,18 @@ func (s *served) app() *app {
 	a := newApp(open("stdin"), open("stdout"), open("stderr"))
 	a.kinds, a.doors = []snapshot.Kind{s.kind}, append(a.doors, testDoor())
 	return a
+}
+
+// atWork says whether any goroutine still serves or reads for a verb.
+func atWork() bool {
+	b := make([]byte, 1<<20)
+	stacks := string(b[:runtime.Stack(b, true)])
+	for _, of := range []string{".(*control).", ".(*service).", ".(*app).input.", ".(*app).watchForServer"} {
+		if strings.Contains(stacks, of) {
+			return true
+		}
+	}
+	return false
 }
 
 func said(f any) string {
@@ -215,10 +231,10 @@ func TestServeStopsGracefully(t *testing.T) {
 	require.Equal(t, exitDone, r.end(), said(r.app.stderr))
 }
 
-// stubbornDoor never ends.
-type stubbornDoor struct{}
+// stubbornDoor ends when the test does, whatever it is told.
+type stubbornDoor struct{ end chan struct{} }
 
-func (stubbornDoor) Serve(context.Context, net.Listener) error { select {} }
+func (d stubbornDoor) Serve(context.Context, net.Listener) error { <-d.end; return nil }
 
 func TestServiceGivesUp(t *testing.T) {
 	a, _, _ := fakeApp("ext4")
@@ -229,7 +245,9 @@ func TestServiceGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	v := newService(a.log)
 	v.stopWait, v.undoWait = time.Millisecond, time.Millisecond
-	v.doors = []opened{{name: "stubborn", door: stubbornDoor{}, Listener: l, made: l}}
+	end := make(chan struct{})
+	defer close(end)
+	v.doors = []opened{{name: "stubborn", door: stubbornDoor{end}, Listener: l, made: l}}
 	cancel()
 	require.ErrorIs(t, v.run(ctx, "/x"), errStuck)
 	require.ErrorIs(t, v.work.Err(), context.Canceled, "verbs are interrupted before it gives up")
