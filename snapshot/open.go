@@ -330,7 +330,7 @@ func removeRoot(root string) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for _, name := range []string{catalogFile, "lock"} {
+	for _, name := range []string{ControlSocket, catalogFile, "lock"} {
 		failpoint.Hit("destroy." + name)
 		if err := os.Remove(filepath.Join(root, name)); ignoreMissing(err) != nil {
 			return err

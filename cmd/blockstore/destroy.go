@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -42,11 +40,6 @@ func (a *app) destroy(ctx context.Context) error {
 		return err
 	}
 	if err := a.refuseServed(ctx); err != nil {
-		return err
-	}
-	// Nobody serves this store: the socket is one that a killed server left, and
-	// would keep the directory.
-	if err := os.Remove(filepath.Join(a.root, controlSocket)); err != nil && !nobodyThere(err) {
 		return err
 	}
 	err := snapshot.Destroy(ctx, a.storeOptions())

@@ -11,6 +11,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/snapshot"
 )
 
 // What goes over a server's control socket: frames of four bytes of length, the
@@ -18,7 +20,7 @@ import (
 // versions understand each other; what they cannot understand is another
 // protocol number.
 const (
-	controlSocket   = "control.sock" // below the store's root
+	controlSocket   = snapshot.ControlSocket // below the store's root
 	controlProtocol = 1
 	// maxFrame has room for what execve(2) takes as arguments, 6 MiB, in base64.
 	maxFrame = 10 << 20
