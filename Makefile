@@ -35,6 +35,23 @@ help: ## say what there is
 build: ## the static binary bin/blockstore
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/blockstore ./cmd/blockstore
 
+# What install puts where: DESTDIR is a staging directory, for packages.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SHARE    = $(DESTDIR)$(PREFIX)/share
+
+.PHONY: install
+install: build ## the binary, systemd's units and the shells' completions, below DESTDIR and PREFIX
+	install -D -m 0755 bin/blockstore $(DESTDIR)$(PREFIX)/bin/blockstore
+	install -d $(DESTDIR)$(UNITDIR) $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	for unit in blockstore.service blockstore-docker.socket; do \
+		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' packaging/systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
+	done
+	bin/blockstore completion bash >$(SHARE)/bash-completion/completions/blockstore
+	bin/blockstore completion zsh >$(SHARE)/zsh/site-functions/_blockstore
+	bin/blockstore completion fish >$(SHARE)/fish/vendor_completions.d/blockstore.fish
+
 .PHONY: deps
 deps: ## install the Debian packages that tests and demo need, where missing
 	scripts/deps

@@ -23,12 +23,13 @@ var (
 	bucketRefs      = []byte("refs")      // reference -> image id
 	bucketTops      = []byte("tops")      // top layer NUL image id -> nothing
 	bucketGarbage   = []byte("garbage")   // volume id -> nothing: removal committed, to be done
+	bucketDoors     = []byte("doors")     // a door's name -> what it keeps, in its own JSON
 )
 
 func buckets() [][]byte {
 	return [][]byte{
 		bucketMeta, bucketSnapshots, bucketVolumes, bucketChildren,
-		bucketImages, bucketRefs, bucketTops, bucketGarbage,
+		bucketImages, bucketRefs, bucketTops, bucketGarbage, bucketDoors,
 	}
 }
 
@@ -70,7 +71,10 @@ func openCatalog(path string) (*catalog, error) {
 	c := &catalog{db: db}
 	have := false
 	_ = db.View(func(t *bbolt.Tx) error {
-		have = t.Bucket(bucketMeta) != nil
+		have = true
+		for _, b := range buckets() { // one that was made by an older program lacks some
+			have = have && t.Bucket(b) != nil
+		}
 		return nil
 	})
 	if have {

@@ -168,8 +168,7 @@ func (s *Store) checkKernel(ctx context.Context, known []Info, o CheckOptions, r
 	if err := s.checkStrangers(ctx, names, garbage, ids, r); err != nil {
 		return err
 	}
-	swept := s.swept.take()
-	s.swept.add(swept...)
+	swept := s.swept.list()
 	for _, id := range garbage {
 		if slices.Contains(swept, id) {
 			continue
@@ -206,6 +205,9 @@ func (s *Store) checkStrangers(ctx context.Context, names map[VolumeID]string, g
 // checkLayer looks at what the store keeps beside a layer's volume, and at its
 // content if asked.
 func (s *Store) checkLayer(ctx context.Context, in Info, o CheckOptions, r *Report) error {
+	if in.NoTar {
+		return nil
+	}
 	const mend = "remove what uses the layer and load its image again"
 	if _, err := os.Stat(s.tarPath(in.Volume.ID)); err != nil {
 		r.add(in.Volume.ID, mend, "layer %q: its tar record is missing; it can be used but not saved", in.Name)

@@ -119,11 +119,11 @@ func (s *Store) recordTar(ctx context.Context, layer Info, progress func(int64))
 	defer func() { err = errors.Join(err, release()) }()
 	lower, opts := "", layertar.DiffOptions{}
 	if layer.Parent != "" {
-		parent, err := s.Stat(ctx, layer.Parent)
+		parent, volume, err := s.volume(ctx, layer.Parent)
 		if err != nil {
 			return layertar.Diffed{}, err
 		}
-		dir, release, err := s.vols.use(ctx, parent.Volume)
+		dir, release, err := s.vols.use(ctx, volume)
 		if err != nil {
 			return layertar.Diffed{}, err
 		}

@@ -53,6 +53,7 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 		return Info{}, err
 	}
 	id := ids[0]
+	frozen := time.Now().UTC() // before the snapshot: see CompareOptions.FrozenAt
 	failpoint.Hit("create.reserved")
 	if err := s.driver.Create(ctx, id, CreateOptions{Origin: origin, Size: size, OriginBytes: used}); err != nil {
 		return Info{}, errors.Join(fmt.Errorf("creating container %q: %w", name, noSpace(err)), s.abandon(ctx, ids))
@@ -64,11 +65,23 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 		Volume:  Volume{ID: id, Origin: origin.ID, Size: size},
 		Created: now, Updated: now,
 	}
-	if err := s.commit(func(t *tx) error { return t.addSnapshot(in) }); err != nil {
+	froze := false
+	err = s.commit(func(t *tx) (err error) {
+		if r.FreezeParent && r.Parent != "" {
+			if froze, err = t.freeze(r.Parent, frozen); err != nil {
+				return err
+			}
+		}
+		return t.addSnapshot(in)
+	})
+	if err != nil {
 		return Info{}, errors.Join(fmt.Errorf("creating container: %w", err), s.abandon(ctx, ids))
 	}
 	failpoint.Hit("create.committed")
 	s.ids.done(id)
+	if froze {
+		s.vols.refuseWriters(origin.ID)
+	}
 	return in, nil
 }
 
@@ -85,6 +98,11 @@ func (s *Store) View(ctx context.Context, name string, r CreateRequest) (Info, e
 	origin, _, err := s.origin(name, r)
 	if err != nil {
 		return Info{}, err
+	}
+	if r.Parent != "" {
+		if origin, err = s.sealed(ctx, r.Parent); err != nil {
+			return Info{}, err
+		}
 	}
 	now := time.Now().UTC()
 	in := Info{
@@ -126,8 +144,8 @@ func (s *Store) origin(name string, r CreateRequest) (Volume, int64, error) {
 		if err != nil {
 			return fmt.Errorf("parent of %q: %w", name, err)
 		}
-		if p.Kind != KindLayer {
-			return fmt.Errorf("parent of %q: %q is a %s, not a layer: %w", name, p.Name, p.Kind, ErrInvalid)
+		if err := p.mayBearChildren(r.FreezeParent); err != nil {
+			return fmt.Errorf("parent of %q: %w", name, err)
 		}
 		origin = p.Volume
 		used, err = t.chainBytes(p)
@@ -212,7 +230,32 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 			return fmt.Errorf("%s %q is being read: %w", in.Kind, name, ErrBusy)
 		}
 	}
-	if err := s.commit(func(t *tx) error { _, err := t.dropSnapshot(name); return err }); err != nil {
+	return s.remove(ctx, in)
+}
+
+// Discard is Remove for what may be mounted still: the mount is taken out of sight,
+// also where files are open in it. Those that have them open keep them, and the
+// volume goes when they are done, with one of the next Sweeps.
+func (s *Store) Discard(ctx context.Context, name string) error {
+	defer s.names.write(name)()
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := s.cat.view(func(t *tx) error { return t.removable(in) }); err != nil {
+		return err
+	}
+	if in.Kind != KindView {
+		if err := s.vols.detach(ctx, in.Volume); err != nil {
+			return fmt.Errorf("detaching %s %q: %w", in.Kind, name, err)
+		}
+	}
+	return s.remove(ctx, in)
+}
+
+// remove commits a removal and does it, as far as the kernel lets it.
+func (s *Store) remove(ctx context.Context, in Info) error {
+	if err := s.commit(func(t *tx) error { _, err := t.dropSnapshot(in.Name); return err }); err != nil {
 		return err
 	}
 	failpoint.Hit("remove.committed")
@@ -241,12 +284,17 @@ func (s *Store) Mounts(ctx context.Context, name string) ([]mount.Mount, error) 
 // Unmount; beyond the life of this process. Mounting twice gives the same
 // directory. Layers and views are shown read-only.
 func (s *Store) Mount(ctx context.Context, name string) (string, error) {
+	return s.MountWith(ctx, name, MountOptions{})
+}
+
+// MountWith is Mount with options. What is mounted already stays as it is.
+func (s *Store) MountWith(ctx context.Context, name string, o MountOptions) (string, error) {
 	defer s.names.read(name)()
-	in, err := s.Stat(ctx, name)
+	in, volume, err := s.volume(ctx, name)
 	if err != nil {
 		return "", err
 	}
-	dir, err := s.vols.show(ctx, in.Volume)
+	dir, err := s.vols.show(ctx, volume, o)
 	if err != nil {
 		return "", fmt.Errorf("mounting %s %q: %w", in.Kind, name, err)
 	}
@@ -270,11 +318,11 @@ func (s *Store) Unmount(ctx context.Context, name string) error {
 // Use shows a snapshot's tree for as long as the caller needs it, which it ends
 // with release. Layers and views are shown read-only.
 func (s *Store) Use(ctx context.Context, name string) (dir string, release func() error, err error) {
-	in, err := s.Stat(ctx, name)
+	in, volume, err := s.volume(ctx, name)
 	if err != nil {
 		return "", nil, err
 	}
-	dir, release, err = s.vols.use(ctx, in.Volume)
+	dir, release, err = s.vols.use(ctx, volume)
 	if err != nil {
 		return "", nil, fmt.Errorf("showing %s %q: %w", in.Kind, name, err)
 	}
@@ -288,10 +336,10 @@ func (s *Store) Usage(ctx context.Context, name string) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	switch in.Kind {
-	case KindLayer:
+	switch {
+	case in.Kind == KindLayer && in.Volume.Sealed:
 		return in.Usage, nil
-	case KindView:
+	case in.Kind == KindView:
 		return Usage{Exact: true}, nil
 	}
 	return s.driver.Usage(ctx, in.Volume)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,12 @@ func (g *sweptGarbage) count() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.ids)
+}
+
+func (g *sweptGarbage) list() []VolumeID {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.ids)
 }
 
 func (g *sweptGarbage) take() []VolumeID {
@@ -89,6 +96,22 @@ func (s *Store) collect(ctx context.Context, ids []VolumeID) {
 	if s.swept.count() >= maxSwept {
 		_ = s.flushSwept(ctx) // what fails here is tried again with the next
 	}
+}
+
+// Sweep tries the removals again that were committed and could not be done,
+// since something was in use. What is in use still stays for the next time.
+func (s *Store) Sweep(ctx context.Context) error {
+	var garbage []VolumeID
+	if err := s.cat.view(func(t *tx) error { garbage = t.garbage(); return nil }); err != nil {
+		return err
+	}
+	done := s.swept.list()
+	garbage = slices.DeleteFunc(garbage, func(id VolumeID) bool { return slices.Contains(done, id) })
+	s.collect(ctx, garbage)
+	if len(garbage) == 0 {
+		return nil
+	}
+	return s.flushSwept(ctx)
 }
 
 // removeVolume removes a volume and what the store keeps beside it.

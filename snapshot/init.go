@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,6 +23,10 @@ const (
 )
 
 const catalogFile = "catalog.db"
+
+// ControlSocket is the name below the root that is kept for whoever has the store
+// and does the work of others. One that a killed process left goes with the store.
+const ControlSocket = "control.sock"
 
 // DefaultBaseSize is the limit of volumes when Init is not given one: what
 // Docker's devicemapper driver gave them.
@@ -128,7 +133,10 @@ func claimRoot(root string) (made bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("looking into %s: %w", root, err)
 	}
-	if len(entries) == 0 || len(entries) == 1 && (entries[0].Name() == "lost+found" || entries[0].Name() == "lock") {
+	ours := func(e os.DirEntry) bool {
+		return slices.Contains([]string{"lost+found", "lock", ControlSocket}, e.Name())
+	}
+	if !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !ours(e) }) {
 		return false, os.Chmod(root, 0o700)
 	}
 	if _, err := os.Stat(filepath.Join(root, catalogFile)); err == nil {
@@ -168,7 +176,7 @@ func clearRoot(root string, made bool) error {
 	if len(errs) > 0 { // something is left in there: keep the catalog, which says what
 		return errors.Join(errs...)
 	}
-	for _, name := range []string{catalogFile, "lock"} {
+	for _, name := range []string{ControlSocket, catalogFile, "lock"} {
 		if err := os.Remove(filepath.Join(root, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}

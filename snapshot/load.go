@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
+	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/snapshot/failpoint"
 	"blockstore.dev/blockstore/snapshot/layertar"
@@ -309,6 +310,20 @@ func (c *countingReader) Read(p []byte) (int, error) {
 		c.report(c.n)
 	}
 	return n, err
+}
+
+// syncTree writes the file system that holds dir out, and tells of its errors,
+// which unmounting does not.
+func syncTree(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = unix.Syncfs(int(d.Fd()))
+	if err != nil {
+		err = fmt.Errorf("writing out %s: %w", dir, err)
+	}
+	return errors.Join(err, d.Close())
 }
 
 // syncDir makes new names in a directory durable.

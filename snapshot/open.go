@@ -244,7 +244,7 @@ func (s *Store) Close(ctx context.Context) error {
 		errs = append(errs, s.flushSwept(ctx))
 	}
 	if s.driver != nil {
-		errs = append(errs, s.vols.releaseLent(ctx), s.driver.Close(ctx))
+		errs = append(errs, s.vols.releaseLent(ctx), together(s.root), s.driver.Close(ctx))
 	}
 	if s.cat != nil {
 		errs = append(errs, s.cat.close())
@@ -296,6 +296,9 @@ func Destroy(ctx context.Context, o StoreOptions) (err error) {
 			}
 		}
 	}
+	if err := together(root); err != nil {
+		return err
+	}
 	for _, k := range o.Kinds {
 		if k.Name() == s.header.Driver {
 			if err := k.Destroy(ctx, OpenOptions{Root: root, StoreID: s.header.StoreID, Config: s.header.Config}); err != nil {
@@ -327,7 +330,7 @@ func removeRoot(root string) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for _, name := range []string{catalogFile, "lock"} {
+	for _, name := range []string{ControlSocket, catalogFile, "lock"} {
 		failpoint.Hit("destroy." + name)
 		if err := os.Remove(filepath.Join(root, name)); ignoreMissing(err) != nil {
 			return err

@@ -10,68 +10,38 @@ import (
 	"blockstore.dev/blockstore/snapshot/layertar"
 )
 
-// pair is a snapshot's tree and that of the layer below it.
-type pair struct {
-	info         Info
-	lower, upper string
-	compare      layertar.CompareOptions
-	release      func() error
-}
-
-// pairOf shows a snapshot and its parent. The parent of what stands on the base
-// is the empty tree.
-func (s *Store) pairOf(ctx context.Context, name string) (p pair, err error) {
-	if p.info, err = s.Stat(ctx, name); err != nil {
-		return p, err
-	}
-	upper, releaseUpper, err := s.Use(ctx, name)
-	if err != nil {
-		return p, err
-	}
-	p.upper, p.release = upper, releaseUpper
-	if p.info.Parent == "" {
-		return p, nil
-	}
-	parent, err := s.Stat(ctx, p.info.Parent)
-	if err != nil {
-		return p, errors.Join(err, releaseUpper())
-	}
-	lower, releaseLower, err := s.Use(ctx, parent.Name)
-	if err != nil {
-		return p, errors.Join(err, releaseUpper())
-	}
-	p.lower = lower
-	p.release = func() error { return errors.Join(releaseLower(), releaseUpper()) }
-	p.compare = layertar.CompareOptions{Snapshots: true, FrozenAt: parent.Created}
-	return p, nil
-}
-
 // Changes lists what a container or layer changed over the layer below it,
 // sorted by path. It looks at the change time of every file, and at the content
 // of those where it moved.
 func (s *Store) Changes(ctx context.Context, name string) (_ []layertar.Change, err error) {
-	defer s.names.read(name)()
-	p, err := s.pairOf(ctx, name)
+	c, err := s.compareToParent(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, p.release()) }()
-	if p.info.Kind == KindView {
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if c.Info.Kind == KindView {
 		return nil, nil
 	}
-	return layertar.Changes(ctx, p.lower, p.upper, p.compare)
+	return c.Changes(ctx)
+}
+
+func (s *Store) compareToParent(ctx context.Context, name string) (*Comparison, error) {
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.Compare(ctx, CompareRequest{Name: name, Below: in.Parent})
 }
 
 // WriteDiff writes what a container changed as a layer tar. A layer's tar is
 // written by WriteLayer.
 func (s *Store) WriteDiff(ctx context.Context, name string, w io.Writer) (_ layertar.Diffed, err error) {
-	defer s.names.read(name)()
-	p, err := s.pairOf(ctx, name)
+	c, err := s.compareToParent(ctx, name)
 	if err != nil {
 		return layertar.Diffed{}, err
 	}
-	defer func() { err = errors.Join(err, p.release()) }()
-	return layertar.Diff(ctx, p.lower, p.upper, w, layertar.DiffOptions{CompareOptions: p.compare})
+	defer func() { err = errors.Join(err, c.Close()) }()
+	return c.WriteTar(ctx, w, nil)
 }
 
 // WriteLayer writes a layer's tar as it came in, byte for byte. A layer whose
@@ -85,6 +55,9 @@ func (s *Store) WriteLayer(ctx context.Context, name string, w io.Writer) (err e
 	}
 	if in.Kind != KindLayer {
 		return fmt.Errorf("%s %q is not a layer: %w", in.Kind, name, ErrInvalid)
+	}
+	if in.NoTar {
+		return fmt.Errorf("layer %q came through a door that keeps what is needed to write its tar: %w", name, ErrNotSupported)
 	}
 	split, err := os.Open(s.tarPath(in.Volume.ID))
 	if err != nil {

@@ -117,11 +117,8 @@ func (t *tx) dropSnapshot(name string) (Info, error) {
 	if err != nil {
 		return in, err
 	}
-	if child := t.firstChild(name); child != "" {
-		return in, fmt.Errorf("cannot remove %s %q: %q stands on it: %w", in.Kind, name, child, ErrBusy)
-	}
-	if t.any(bucketTops, name+"\x00") {
-		return in, fmt.Errorf("cannot remove layer %q: an image needs it: %w", name, ErrBusy)
+	if err := t.removable(in); err != nil {
+		return in, err
 	}
 	if in.Parent != "" {
 		if err := t.remove(bucketChildren, in.Parent+"\x00"+name); err != nil {
@@ -138,6 +135,17 @@ func (t *tx) dropSnapshot(name string) (Info, error) {
 		}
 	}
 	return in, t.remove(bucketSnapshots, name)
+}
+
+// removable says who needs a snapshot.
+func (t *tx) removable(in Info) error {
+	if child := t.firstChild(in.Name); child != "" {
+		return fmt.Errorf("cannot remove %s %q: %q stands on it: %w", in.Kind, in.Name, child, ErrBusy)
+	}
+	if t.any(bucketTops, in.Name+"\x00") {
+		return fmt.Errorf("cannot remove layer %q: an image needs it: %w", in.Name, ErrBusy)
+	}
+	return nil
 }
 
 func (t *tx) firstChild(name string) string {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"blockstore.dev/blockstore/snapshot/layertar"
 )
 
 // SnapshotKind says what a named snapshot is.
@@ -26,10 +28,17 @@ type Info struct {
 	Kind SnapshotKind `json:"kind"`
 	// Parent is the name of the layer below, "" for the base.
 	Parent string `json:"parent,omitempty"`
-	// DiffID is the digest of a layer's uncompressed tar; containers have none.
+	// DiffID is the digest of a layer's uncompressed tar. Containers have none, and
+	// neither have layers that were containers and became parents, see
+	// CreateRequest.FreezeParent.
 	DiffID digest.Digest `json:"diffID,omitempty"`
 	// TarSize is the length of that tar in bytes.
 	TarSize int64 `json:"tarSize,omitempty"`
+	// NoTar is set on layers whose tar the store cannot write again: it never had
+	// one, or whoever filled the layer keeps what that takes.
+	NoTar bool `json:"noTar,omitempty"`
+	// Filling is set on a container since Fill has begun with it.
+	Filling bool `json:"filling,omitempty"`
 	// Image is the id of the image that a container was made from, if any.
 	Image digest.Digest `json:"image,omitempty"`
 	// Volume is what the driver knows the snapshot by. A view has its parent's.
@@ -105,6 +114,40 @@ type CreateRequest struct {
 	Size   int64
 	Image  digest.Digest
 	Labels map[string]string
+	// FreezeParent lets Parent be a container: with the commit that enters the new
+	// container it becomes a layer under its own name, as it is at this instant. Where
+	// it is mounted that mount becomes read-only, unless files are open for writing;
+	// what is written through them afterwards is in none of its children. Its volume is
+	// sealed when it is next used by nobody.
+	FreezeParent bool
+}
+
+// FillRequest is a layer tar on its way into a container.
+type FillRequest struct {
+	// Tar is the uncompressed tar. It is read to its end, also after an error of
+	// the archive's.
+	Tar io.Reader
+	// Owners translates owners from the tar to the tree; nil changes nothing.
+	Owners layertar.OwnerMap
+	// NoDevices refuses device nodes.
+	NoDevices bool
+}
+
+// CompareRequest names two snapshots.
+type CompareRequest struct {
+	Name string
+	// Below is what it is compared with: a snapshot that it stands on, or any other;
+	// "" is the empty tree.
+	Below string
+	// Instant compares with the state of a mounted container at one instant, by a
+	// snapshot of it, which is gone when the comparison is closed.
+	Instant bool
+}
+
+// MountOptions change how a snapshot is mounted.
+type MountOptions struct {
+	// Label is an SELinux context for all files; "" leaves them alone.
+	Label string
 }
 
 // CommitRequest turns a container's present state into a layer of its own,

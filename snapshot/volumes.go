@@ -23,6 +23,7 @@ type volumes struct {
 
 	mu     sync.Mutex
 	states map[VolumeID]*volumeState
+	apart  bool // dirMounts is a private mount of its own
 }
 
 // volumeState is locked over activation and mounting of its volume only.
@@ -119,7 +120,7 @@ func (v *volumes) deactivate(ctx context.Context, st *volumeState, id VolumeID) 
 }
 
 // mountAt activates and mounts a volume at its directory below kind.
-func (v *volumes) mountAt(ctx context.Context, st *volumeState, vol Volume, kind string) (string, error) {
+func (v *volumes) mountAt(ctx context.Context, st *volumeState, vol Volume, kind string, o MountOptions) (string, error) {
 	if err := v.activate(ctx, st, vol); err != nil {
 		return "", err
 	}
@@ -127,7 +128,7 @@ func (v *volumes) mountAt(ctx context.Context, st *volumeState, vol Volume, kind
 	err := os.Mkdir(dir, 0o700)
 	if err == nil || errors.Is(err, os.ErrExist) {
 		failpoint.Hit("volume.mountpoint")
-		err = mount.All(st.mounts, dir)
+		err = mount.Labelled(st.mounts, dir, o.Label)
 	}
 	if err != nil {
 		undo := errors.Join(ignoreMissing(os.Remove(dir)), v.deactivate(context.WithoutCancel(ctx), st, vol.ID))
@@ -176,7 +177,7 @@ func (v *volumes) use(ctx context.Context, vol Volume) (dir string, release func
 		}), nil
 	}
 	if st.work == 0 {
-		if _, err := v.mountAt(ctx, st, vol, dirWork); err != nil {
+		if _, err := v.mountAt(ctx, st, vol, dirWork, MountOptions{}); err != nil {
 			return "", nil, err
 		}
 	}
@@ -201,13 +202,16 @@ func (v *volumes) once(fn func() error) func() error {
 }
 
 // show mounts a volume for others until hide, beyond the life of this process.
-func (v *volumes) show(ctx context.Context, vol Volume) (string, error) {
+func (v *volumes) show(ctx context.Context, vol Volume, o MountOptions) (string, error) {
+	if err := v.private(); err != nil {
+		return "", err
+	}
 	st, unlock := v.state(vol.ID)
 	defer unlock()
 	if st.shown {
 		return v.dir(dirMounts, vol.ID), nil
 	}
-	dir, err := v.mountAt(ctx, st, vol, dirMounts)
+	dir, err := v.mountAt(ctx, st, vol, dirMounts, o)
 	st.shown = err == nil
 	return dir, err
 }
@@ -223,6 +227,54 @@ func (v *volumes) hide(ctx context.Context, vol Volume) error {
 		return fmt.Errorf("volume %d is being read: %w", vol.ID, ErrBusy)
 	}
 	return v.unmountFrom(ctx, st, vol, dirMounts)
+}
+
+// detach ends show without waiting for whoever has files open there: they keep
+// what they have, and the volume is let go of with the last of them.
+func (v *volumes) detach(ctx context.Context, vol Volume) error {
+	st, unlock := v.state(vol.ID)
+	defer unlock()
+	if !st.shown {
+		return nil
+	}
+	err := v.unmountFrom(ctx, st, vol, dirMounts)
+	if !errors.Is(err, ErrBusy) {
+		return err
+	}
+	dir := v.dir(dirMounts, vol.ID)
+	for range max(len(st.mounts), 1) {
+		if err := mount.Detach(dir); err != nil {
+			return err
+		}
+	}
+	st.shown = false
+	err = ignoreMissing(os.Remove(dir))
+	if offErr := v.deactivate(context.WithoutCancel(ctx), st, vol.ID); !errors.Is(offErr, ErrBusy) {
+		err = errors.Join(err, offErr)
+	}
+	return err
+}
+
+// whileIdle runs fn if nobody uses the volume, and nobody begins to meanwhile. It
+// says whether it did.
+func (v *volumes) whileIdle(id VolumeID, fn func() error) (bool, error) {
+	st, unlock := v.state(id)
+	defer unlock()
+	if st.active > 0 {
+		return false, nil
+	}
+	err := fn()
+	return err == nil, err
+}
+
+// refuseWriters makes the place where a volume is shown read-only. Where files are
+// open for writing it stays as it is.
+func (v *volumes) refuseWriters(id VolumeID) {
+	st, unlock := v.state(id)
+	defer unlock()
+	if st.shown {
+		_ = mount.ReadOnly(v.dir(dirMounts, id))
+	}
 }
 
 // lend activates a volume for somebody who mounts it without us.

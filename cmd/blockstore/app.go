@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/spf13/cobra"
 
 	"blockstore.dev/blockstore/snapshot"
@@ -35,7 +37,15 @@ type app struct {
 	euid func() int
 	// fsType names the file system that a directory lies on.
 	fsType func(dir string) (string, error)
+	// doors are the ways in that serve can open.
+	doors []doorKind
+	// inherited are the sockets that systemd made for this process, by name.
+	inherited func() (map[string][]net.Listener, error)
+	// lent is set while a server does the verb for another process.
+	lent *lent
 
+	// args is the command line as it was given.
+	args     []string
 	root     string
 	json     bool
 	logLevel string
@@ -47,20 +57,30 @@ type app struct {
 
 // run is the whole program: it returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{
+	return newApp(stdin, stdout, stderr).run(ctx, args)
+}
+
+// newApp is the program as it is installed.
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
+	return &app{
 		stdin: stdin, stdout: stdout, stderr: stderr,
 		kinds: kinds(), euid: os.Geteuid, fsType: fsType,
+		doors: doors(), inherited: activation.ListenersWithNames,
 	}
-	return a.run(ctx, args)
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
+	a.args = args
 	cmd := a.rootCommand()
 	cmd.SetArgs(args)
 	cmd.SetIn(a.stdin)
 	cmd.SetOut(a.stdout)
 	cmd.SetErr(a.stderr)
 	err := cmd.ExecuteContext(ctx)
+	var done handedOver
+	if errors.As(err, &done) {
+		return done.code
+	}
 	var u usageError
 	if err != nil && !a.began && !errors.As(err, &u) {
 		err = usageError{err}
@@ -103,8 +123,11 @@ func (a *app) report(err error) {
 type verb func(ctx context.Context, args []string) error
 
 // do makes a verb a cobra command's RunE.
-func (a *app) do(v verb) func(*cobra.Command, []string) error {
+func (a *app) do(s spec) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		if s.logLevel != "" && !cmd.Flags().Changed("log-level") {
+			a.logLevel = s.logLevel
+		}
 		if err := a.startLog(); err != nil {
 			return err
 		}
@@ -112,7 +135,7 @@ func (a *app) do(v verb) func(*cobra.Command, []string) error {
 		start := time.Now()
 		ctx, cancel := context.WithCancel(cmd.Context())
 		defer cancel() // what still reads for the verb ends with it
-		err := v(ctx, args)
+		err := s.run(ctx, args)
 		a.log.Debug("verb finished", "verb", cmd.CommandPath(), "took", time.Since(start), "error", err)
 		return err
 	}
@@ -142,19 +165,6 @@ func (a *app) storeOptions() snapshot.StoreOptions {
 			fmt.Fprintf(a.stderr, "waiting for another process that has the store: %s\n", holder)
 		},
 	}
-}
-
-// withStore opens the store for one verb and closes it again, also after Ctrl-C.
-func (a *app) withStore(ctx context.Context, do func(*snapshot.Store) error) (err error) {
-	if err := a.mustBeRoot(); err != nil {
-		return err
-	}
-	s, err := snapshot.Open(ctx, a.storeOptions())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close(context.WithoutCancel(ctx))) }()
-	return do(s)
 }
 
 // emit prints the result of a verb: value as one JSON document with --json, else

@@ -48,7 +48,7 @@ func (a *app) commit(ctx context.Context, o commitOptions, args []string) error 
 		return err
 	}
 	return a.withStore(ctx, func(s *snapshot.Store) error {
-		if _, err := findContainer(ctx, s, args[0]); err != nil {
+		if _, err := findOwn(ctx, s, args[0], "commit"); err != nil {
 			return err
 		}
 		im, layer, err := a.commitContainer(ctx, s, args[0], ref, o)

@@ -39,6 +39,9 @@ func (a *app) destroy(ctx context.Context) error {
 	if err := a.mustBeRoot(); err != nil {
 		return err
 	}
+	if err := a.refuseServed(ctx); err != nil {
+		return err
+	}
 	err := snapshot.Destroy(ctx, a.storeOptions())
 	if errors.Is(err, snapshot.ErrBusy) {
 		return mendf(err, "unmount what is in use (blockstore ps shows it): blockstore umount NAME; then destroy again")

@@ -32,10 +32,11 @@ with a change below it counts as changed.`,
 }
 
 func (a *app) diff(ctx context.Context, s *snapshot.Store, name string) error {
-	if _, err := findContainer(ctx, s, name); err != nil {
+	in, err := findContainer(ctx, s, name)
+	if err != nil {
 		return err
 	}
-	changes, err := s.Changes(ctx, name)
+	changes, err := s.Changes(ctx, in.Name)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,11 @@ amounts are marked with "~".`,
 				if err != nil {
 					return err
 				}
-				return a.emit(out, func(w io.Writer) { writeDU(w, out) })
+				docker, err := viewDocker(ctx, s)
+				if err != nil {
+					return err
+				}
+				return a.emit(out, func(w io.Writer) { writeDU(w, out, docker) })
 			})
 		},
 	})
@@ -63,7 +67,11 @@ func du(ctx context.Context, s *snapshot.Store) (duOut, error) {
 	if err != nil {
 		return duOut{}, err
 	}
-	images, err := s.Images(ctx)
+	docker, err := viewDocker(ctx, s)
+	if err != nil {
+		return duOut{}, err
+	}
+	images, err := allImages(ctx, s, docker)
 	if err != nil {
 		return duOut{}, err
 	}
@@ -130,7 +138,7 @@ func countSpace(list []snapshot.Info, images []snapshot.Image, usage map[string]
 	return out
 }
 
-func writeDU(w io.Writer, out duOut) {
+func writeDU(w io.Writer, out duOut, docker dockerView) {
 	section := func(what string, rows []duRow) {
 		var lines [][]string
 		for _, r := range rows {
@@ -138,7 +146,7 @@ func writeDU(w io.Writer, out duOut) {
 			for _, i := range r.Images {
 				names = append(names, short(i))
 			}
-			lines = append(lines, []string{short(r.Name), counted(r.Exclusive, r.Exact), counted(r.Shared, r.Exact), join(names)})
+			lines = append(lines, []string{short(docker.title(r.Name)), counted(r.Exclusive, r.Exact), counted(r.Shared, r.Exact), join(names)})
 		}
 		if what == "LAYER" {
 			table(w, []string{what, "EXCLUSIVE", "SHARED", "IMAGES"}, lines)

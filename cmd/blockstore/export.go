@@ -35,10 +35,11 @@ func (a *app) export(ctx context.Context, name, output string) error {
 		}
 	}
 	return a.withStore(ctx, func(s *snapshot.Store) error {
-		if _, err := findContainer(ctx, s, name); err != nil {
+		in, err := findContainer(ctx, s, name)
+		if err != nil {
 			return err
 		}
-		err := a.writeFile(output, func(w io.Writer) error { return s.Export(ctx, name, w) })
+		err = a.writeFile(output, func(w io.Writer) error { return s.Export(ctx, in.Name, w) })
 		if err != nil || output == "-" {
 			return err
 		}

@@ -15,7 +15,16 @@ import (
 // isTerminal says whether a stream is a person's screen or keyboard.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	if !ok {
+		return false
+	}
+	raw, err := f.SyscallConn() // f.Fd would make it blocking
+	if err != nil {
+		return false
+	}
+	is := false
+	err = raw.Control(func(fd uintptr) { is = term.IsTerminal(int(fd)) })
+	return err == nil && is
 }
 
 // archiveToStdout checks that nobody gets an archive onto the screen.
@@ -40,6 +49,10 @@ func (a *app) writeFile(path string, write func(io.Writer) error) (err error) {
 	if path == "-" {
 		b := bufio.NewWriterSize(a.stdout, 1<<20)
 		return errors.Join(write(b), b.Flush())
+	}
+	path, err = a.file(path)
+	if err != nil {
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".blockstore-*")
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -26,6 +27,11 @@ func findImage(ctx context.Context, s *snapshot.Store, ref string) (im snapshot.
 		}
 	}
 	im, err = s.Image(ctx, ref)
+	if errors.Is(err, snapshot.ErrNotFound) && strings.HasPrefix(ref, dockerPrefix) {
+		if err := notDockersImage(ctx, s, ref); err != nil {
+			return im, "", err
+		}
+	}
 	if errors.Is(err, snapshot.ErrNotFound) {
 		return im, "", mendf(fmt.Errorf("no image %q: %w", ref, snapshot.ErrNotFound), "see which there are with: blockstore images")
 	}
@@ -42,9 +48,34 @@ func nameOrID(im snapshot.Image, name, typed string) string {
 	return typed
 }
 
-// findContainer finds a container (or view) by its name.
+// notDockersImage says that an image is Docker's, which has its own verbs for it.
+func notDockersImage(ctx context.Context, s *snapshot.Store, ref string) error {
+	v, err := viewDocker(ctx, s)
+	if err != nil {
+		return err
+	}
+	if _, ok := v.image(ref); ok {
+		return mendf(fmt.Errorf("image %q is Docker's: %w", ref, snapshot.ErrNotSupported), "docker save, docker tag, docker rmi do what you want; inspect shows it here")
+	}
+	return nil
+}
+
+// findContainer finds a container (or view) by its name, or one of Docker's by
+// docker/NAME. Its name in the store is in the answer.
 func findContainer(ctx context.Context, s *snapshot.Store, name string) (snapshot.Info, error) {
 	in, err := s.Stat(ctx, name)
+	if typed, ok := strings.CutPrefix(name, dockerPrefix); ok && errors.Is(err, snapshot.ErrNotFound) {
+		v, viewErr := viewDocker(ctx, s)
+		if viewErr != nil {
+			return in, viewErr
+		}
+		known, findErr := v.find(typed)
+		if findErr == nil {
+			in, err = s.Stat(ctx, known)
+		} else if !errors.Is(findErr, snapshot.ErrNotFound) {
+			return in, findErr
+		}
+	}
 	if err == nil && in.Kind == snapshot.KindLayer || errors.Is(err, snapshot.ErrNotFound) {
 		return in, mendf(fmt.Errorf("no container %q: %w", name, snapshot.ErrNotFound), "see which there are with: blockstore ps")
 	}

@@ -30,7 +30,8 @@ func (a *app) imagesCommand() *cobra.Command {
 		use:   "images [--tree] [--quiet]",
 		short: "list images, or draw the tree of layers",
 		long: `Lists images. SIZE is what an image's layers occupy in the store; what it shares
-with other images is counted in each (du has the exclusive bytes).
+with other images is counted in each (du has the exclusive bytes). Docker's images
+are named docker/NAME.
 
 --tree draws all layers, each below its parent, with the names of images and the
 containers that stand on it.`,
@@ -53,7 +54,11 @@ containers that stand on it.`,
 }
 
 func (a *app) images(ctx context.Context, s *snapshot.Store, quiet bool) error {
-	images, err := s.Images(ctx)
+	docker, err := viewDocker(ctx, s)
+	if err != nil {
+		return err
+	}
+	images, err := allImages(ctx, s, docker)
 	if err != nil {
 		return err
 	}

@@ -29,12 +29,16 @@ func (a *app) imageTree(ctx context.Context, s *snapshot.Store) error {
 	if err != nil {
 		return err
 	}
-	images, err := s.Images(ctx)
+	docker, err := viewDocker(ctx, s)
+	if err != nil {
+		return err
+	}
+	images, err := allImages(ctx, s, docker)
 	if err != nil {
 		return err
 	}
 	for i, in := range list {
-		if in.Kind == snapshot.KindContainer {
+		if in.Kind == snapshot.KindContainer || in.Kind == snapshot.KindLayer && !in.Volume.Sealed {
 			if list[i].Usage, err = s.Usage(ctx, in.Name); err != nil {
 				return err
 			}
@@ -42,7 +46,7 @@ func (a *app) imageTree(ctx context.Context, s *snapshot.Store) error {
 	}
 	roots := buildTree(list, images)
 	return a.emit(roots, func(w io.Writer) {
-		drawTree(w, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(roots))
+		drawTree(w, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(roots, docker))
 	})
 }
 
@@ -98,12 +102,12 @@ func sortNodes(ns []*treeNode) {
 	}
 }
 
-func treeLeaves(ns []*treeNode) []*leaf {
+func treeLeaves(ns []*treeNode, docker dockerView) []*leaf {
 	var out []*leaf
 	for _, n := range ns {
-		label := short(n.Name)
+		label := short(docker.title(n.Name))
 		if n.Kind != snapshot.KindLayer {
-			label = string(n.Kind) + " " + n.Name
+			label = string(n.Kind) + " " + label
 		}
 		var names []string
 		for _, i := range n.Images {
@@ -111,7 +115,7 @@ func treeLeaves(ns []*treeNode) []*leaf {
 		}
 		out = append(out, &leaf{
 			columns: []string{label, counted(n.Added, n.Exact), strings.Join(names, ", ")},
-			below:   treeLeaves(n.Children),
+			below:   treeLeaves(n.Children, docker),
 		})
 	}
 	return out

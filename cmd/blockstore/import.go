@@ -51,8 +51,12 @@ func (a *app) importImage(ctx context.Context, o importOptions, args []string) e
 		}
 	}
 	return a.withStore(ctx, func(s *snapshot.Store) error {
+		source, err := a.file(args[0])
+		if err != nil {
+			return err
+		}
 		show, finish := a.events()
-		l, err := image.Import(ctx, s, args[0], image.ImportOptions{
+		l, err := image.Import(ctx, s, source, image.ImportOptions{
 			Ref: ref, Changes: o.changes, Message: o.message, Platform: o.platform, NoDevices: o.noDevices,
 			Stdin: a.input(ctx, args[0]), SpoolDir: a.spoolDir(), Progress: show,
 		})

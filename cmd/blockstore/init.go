@@ -89,6 +89,9 @@ func (a *app) init(ctx context.Context, o initOptions) error {
 	if err := a.mustBeRoot(); err != nil {
 		return err
 	}
+	if err := a.refuseServed(ctx); err != nil {
+		return err
+	}
 	c, err := a.choose(ctx, w)
 	if err != nil {
 		return err

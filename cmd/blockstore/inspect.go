@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,6 +76,11 @@ func inspectOne(ctx context.Context, s *snapshot.Store, arg string) (inspected, 
 	case !errors.Is(err, snapshot.ErrNotFound):
 		return inspected{}, err
 	}
+	if strings.HasPrefix(arg, dockerPrefix) {
+		if one, err := inspectDockers(ctx, s, arg); !errors.Is(err, snapshot.ErrNotFound) {
+			return one, err
+		}
+	}
 	im, _, err := findImage(ctx, s, arg)
 	if errors.Is(err, snapshot.ErrNotFound) {
 		return inspected{}, mendf(fmt.Errorf("no container, image or layer %q: %w", arg, snapshot.ErrNotFound),
@@ -96,7 +102,31 @@ func inspectContainer(ctx context.Context, s *snapshot.Store, in snapshot.Info) 
 			return inspected{}, err
 		}
 	}
-	return inspected{Type: string(in.Kind), Container: &containerOut{in, orEmpty(images[in.Image].Refs)}}, nil
+	docker, err := viewDocker(ctx, s)
+	if err != nil {
+		return inspected{}, err
+	}
+	return inspected{Type: string(in.Kind), Container: &containerOut{in, orEmpty(images[in.Image].Refs), docker.container(in.Name)}}, nil
+}
+
+// inspectDockers finds a container or image of Docker's.
+func inspectDockers(ctx context.Context, s *snapshot.Store, arg string) (inspected, error) {
+	in, err := findContainer(ctx, s, arg)
+	if err == nil {
+		return inspectContainer(ctx, s, in)
+	}
+	if !errors.Is(err, snapshot.ErrNotFound) {
+		return inspected{}, err
+	}
+	docker, err := viewDocker(ctx, s)
+	if err != nil {
+		return inspected{}, err
+	}
+	im, ok := docker.image(arg)
+	if !ok {
+		return inspected{}, snapshot.ErrNotFound
+	}
+	return inspectImage(ctx, s, im)
 }
 
 func inspectImage(ctx context.Context, s *snapshot.Store, im snapshot.Image) (inspected, error) {

@@ -73,9 +73,13 @@ func (a *app) load(ctx context.Context, o loadOptions) error {
 }
 
 func (a *app) loadArchive(ctx context.Context, s *snapshot.Store, o loadOptions) (_ []image.Loaded, err error) {
+	input, err := a.file(o.input)
+	if err != nil {
+		return nil, err
+	}
 	show, finish := a.events()
 	defer finish()
-	ar, err := image.Open(ctx, o.input, image.OpenOptions{
+	ar, err := image.Open(ctx, input, image.OpenOptions{
 		Stdin: a.input(ctx, o.input), SpoolDir: a.spoolDir(), Platform: o.platform, Progress: show,
 	})
 	if err != nil {

@@ -15,19 +15,19 @@ import (
 const heapGoal = 112 << 20
 
 func main() {
-	debug.SetMemoryLimit(heapGoal)
-	os.Exit(interruptible())
+	os.Exit(interruptible(newApp(os.Stdin, os.Stdout, os.Stderr)))
 }
 
 // interruptible runs the command line with a context that the first Ctrl-C (or
 // SIGTERM, SIGHUP) cancels, so that what was begun is undone. The second one
 // kills the process; the store then recovers when it is opened next.
-func interruptible() int {
+func interruptible(a *app) int {
+	debug.SetMemoryLimit(heapGoal)
 	// A reader that goes away (`save - | head`) must end in an error that is
 	// cleaned up after, not in the death of the process.
 	signal.Ignore(unix.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	return a.run(ctx, os.Args[1:])
 }

@@ -26,7 +26,7 @@ func (a *app) mountCommand() *cobra.Command {
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
 			return a.withStore(ctx, func(s *snapshot.Store) error {
-				if _, err := findContainer(ctx, s, args[0]); err != nil {
+				if _, err := findOwn(ctx, s, args[0], "cp"); err != nil {
 					return err
 				}
 				dir, err := s.Mount(ctx, args[0])
@@ -61,7 +61,7 @@ func (a *app) umount(ctx context.Context, s *snapshot.Store, names []string) err
 	out := unmounted{[]string{}}
 	var errs []error
 	for _, name := range names {
-		_, err := findContainer(ctx, s, name)
+		_, err := findOwn(ctx, s, name, "stop")
 		if err == nil {
 			err = hintBusy(s.Unmount(ctx, name), name)
 		}

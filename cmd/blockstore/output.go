@@ -21,14 +21,19 @@ func table(w io.Writer, header []string, rows [][]string) {
 }
 
 // short is the beginning of a digest that people are shown: 12 hex digits, as
-// docker shows them. Names that are no digests stay as they are.
+// docker shows them. Docker's own ids are shortened too; other names stay as they are.
 func short(name string) string {
+	if id, ok := strings.CutPrefix(name, dockerPrefix); ok && len(id) >= 64 && isHex(id[:64]) {
+		return dockerPrefix + id[:12] + id[64:]
+	}
 	d := digest.Digest(name)
 	if d.Validate() != nil {
 		return name
 	}
 	return d.Encoded()[:12]
 }
+
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
 
 // ago is how long ago something happened, in words.
 func ago(t time.Time) string {

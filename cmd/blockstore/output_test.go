@@ -47,7 +47,7 @@ func someStore() ([]snapshot.Info, []snapshot.Image, map[string]snapshot.Usage) 
 func TestTree(t *testing.T) {
 	list, images, _ := someStore()
 	var b bytes.Buffer
-	drawTree(&b, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(buildTree(list, images)))
+	drawTree(&b, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(buildTree(list, images), dockerView{}))
 	require.Equal(t, strings.TrimLeft(`
 LAYER               ADDED   IMAGES
 111111111111        100 B
@@ -68,7 +68,7 @@ func TestTreeOfADeepChainStaysNarrow(t *testing.T) {
 	}
 	list = append(list, snapshot.Info{Name: "web", Kind: snapshot.KindContainer, Parent: parent})
 	var b bytes.Buffer
-	drawTree(&b, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(buildTree(list, nil)))
+	drawTree(&b, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(buildTree(list, nil), dockerView{}))
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	require.Len(t, lines, 302)
 	require.Equal(t, "  └─", lines[3][:len("  └─")])
@@ -100,7 +100,7 @@ func TestWriteDUSaysWhatIsNotExact(t *testing.T) {
 	u.Exact = false
 	usage["web"] = u
 	var b bytes.Buffer
-	writeDU(&b, countSpace(list, images, usage))
+	writeDU(&b, countSpace(list, images, usage), dockerView{})
 	require.Contains(t, b.String(), "web         ~10 B")
 	require.Contains(t, b.String(), "mapped blocks")
 }

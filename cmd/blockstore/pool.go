@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"blockstore.dev/blockstore/internal/size"
 	"blockstore.dev/blockstore/snapshot"
 )
 
@@ -60,7 +61,7 @@ file. Containers may be in use meanwhile. A store cannot be made smaller.`,
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error {
 			plus := strings.HasPrefix(args[0], "+")
-			n, err := parseSize(strings.TrimPrefix(args[0], "+"))
+			n, err := size.Parse(strings.TrimPrefix(args[0], "+"))
 			if err != nil {
 				return usageError{err}
 			}

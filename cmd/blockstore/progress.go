@@ -3,12 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 )
 
 const (
@@ -38,12 +36,11 @@ type progress interface {
 
 // newProgress picks bars for a terminal, and lines now and then otherwise.
 func (a *app) newProgress() progress {
-	f, ok := a.stderr.(*os.File)
 	switch {
 	case a.json:
 		return quiet{}
-	case ok && term.IsTerminal(int(f.Fd())):
-		return &bars{p: mpb.New(mpb.WithOutput(f), mpb.WithWidth(40))}
+	case isTerminal(a.stderr):
+		return &bars{p: mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(40))}
 	}
 	verbose := a.logLevel == "info" || a.logLevel == "debug"
 	return lines{w: a.stderr, now: time.Now, verbose: verbose}

@@ -17,6 +17,8 @@ type containerOut struct {
 	snapshot.Info
 	// ImageRefs are the names of its image.
 	ImageRefs []string `json:"imageRefs"`
+	// Docker is set where it is one of Docker's.
+	Docker *dockerContainer `json:"docker,omitempty"`
 }
 
 func (a *app) psCommand() *cobra.Command {
@@ -25,7 +27,8 @@ func (a *app) psCommand() *cobra.Command {
 		use:   "ps [--size] [--quiet]",
 		short: "list containers",
 		long: `Lists containers, the newest first. LIMIT bounds a container's tree; --size adds
-what each holds beyond its image ("~" where the kernel cannot count exactly).`,
+what each holds beyond its image ("~" where the kernel cannot count exactly). Docker's
+containers are named docker/NAME.`,
 		example: "blockstore ps\nblockstore ps -s\nblockstore ps -q | xargs blockstore rm",
 		run: func(ctx context.Context, _ []string) error {
 			return a.withStore(ctx, func(s *snapshot.Store) error { return a.ps(ctx, s, size, quiet) })
@@ -45,6 +48,10 @@ func (a *app) ps(ctx context.Context, s *snapshot.Store, size, quiet bool) error
 	if err != nil {
 		return err
 	}
+	docker, err := viewDocker(ctx, s)
+	if err != nil {
+		return err
+	}
 	out := []containerOut{}
 	for _, in := range list {
 		if size && in.Kind == snapshot.KindContainer {
@@ -52,15 +59,15 @@ func (a *app) ps(ctx context.Context, s *snapshot.Store, size, quiet bool) error
 				return err
 			}
 		}
-		out = append(out, containerOut{in, orEmpty(images[in.Image].Refs)})
+		out = append(out, containerOut{in, orEmpty(images[in.Image].Refs), docker.container(in.Name)})
 	}
-	return a.emit(out, func(w io.Writer) { writeContainers(w, out, size, quiet) })
+	return a.emit(out, func(w io.Writer) { writeContainers(w, out, docker, size, quiet) })
 }
 
-func writeContainers(w io.Writer, list []containerOut, size, quiet bool) {
+func writeContainers(w io.Writer, list []containerOut, docker dockerView, size, quiet bool) {
 	if quiet {
 		for _, c := range list {
-			fmt.Fprintln(w, c.Name)
+			fmt.Fprintln(w, docker.title(c.Name))
 		}
 		return
 	}
@@ -70,7 +77,11 @@ func writeContainers(w io.Writer, list []containerOut, size, quiet bool) {
 	}
 	var rows [][]string
 	for _, c := range list {
-		row := []string{c.Name, titleOf(c.ImageRefs, c.Image), ago(c.Created), limit(c.Volume.Size), orDash(c.Mounted)}
+		image := titleOf(c.ImageRefs, c.Image)
+		if c.Docker != nil {
+			image = orDash(c.Docker.Image)
+		}
+		row := []string{short(docker.title(c.Name)), image, ago(c.Created), limit(c.Volume.Size), orDash(c.Mounted)}
 		if size {
 			row = append(row, counted(c.Usage.Added, c.Usage.Exact))
 		}

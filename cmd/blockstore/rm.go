@@ -56,7 +56,7 @@ func (a *app) rm(ctx context.Context, s *snapshot.Store, names []string, force b
 }
 
 func (a *app) rmOne(ctx context.Context, s *snapshot.Store, name string, force bool) error {
-	in, err := findContainer(ctx, s, name)
+	in, err := findOwn(ctx, s, name, "rm")
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 in use, 5 no space,
 				return usagef("--root %q: not a directory's name", a.root)
 			}
 			a.root = abs
+			if a.lent != nil { // there is one store in a server, whatever it is called
+				a.root = a.lent.root
+			}
 			return nil
 		},
 	}
@@ -55,7 +58,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 in use, 5 no space,
 		a.imagesCommand(), a.historyCommand(), a.tagCommand(), a.rmiCommand(),
 		a.createCommand(), a.psCommand(), a.rmCommand(), a.mountCommand(), a.umountCommand(),
 		a.diffCommand(), a.commitCommand(), a.inspectCommand(), a.duCommand(),
-		a.checkCommand(), a.gcCommand(), a.versionCommand(),
+		a.checkCommand(), a.gcCommand(), a.serveCommand(), a.versionCommand(),
 	)
 	return cmd
 }
@@ -65,6 +68,8 @@ type spec struct {
 	use, short, long, example string
 	// min and max bound the number of arguments; max < 0 is no bound.
 	min, max int
+	// logLevel is the level unless --log-level names one; "" is the program's.
+	logLevel string
 	run      verb
 }
 
@@ -79,7 +84,7 @@ func (a *app) command(s spec) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: a.do(s.run),
+		RunE: a.do(s),
 	}
 }
 

@@ -104,7 +104,11 @@ func (a *app) saveArchive(ctx context.Context, s *snapshot.Store, names []string
 		SpoolDir: a.spoolDir(), Progress: show,
 	}
 	if o.output != "-" {
-		return image.SaveTo(ctx, s, names, o.output, opts)
+		output, err := a.file(o.output)
+		if err != nil {
+			return err
+		}
+		return image.SaveTo(ctx, s, names, output, opts)
 	}
 	if err := a.writeFile("-", func(w io.Writer) error { return image.Save(ctx, s, names, w, opts) }); err != nil {
 		return fmt.Errorf("writing to stdout: %w", err)

@@ -19,14 +19,20 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
+	"blockstore.dev/blockstore/internal/size"
 	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // TestMain lets the scripts run this binary as the command "blockstore", just as
-// it is installed.
+// it is installed; with a door for tests beside its own.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"blockstore": main})
+	testscript.Main(m, map[string]func(){"blockstore": func() {
+		a := newApp(os.Stdin, os.Stdout, os.Stderr)
+		a.doors = append(a.doors, testDoor())
+		os.Exit(interruptible(a))
+	}})
 }
 
 // TestScripts runs testdata/script/*.txtar, each on a store of its own. What the
@@ -39,6 +45,7 @@ func TestMain(m *testing.M) {
 //	mkimage OUT REF TAR… a docker archive of those layers
 //	patch FILE AT TEXT   overwrites bytes in the middle of a file
 //	capture VAR          keeps the last stdout in a variable
+//	serve, stop, crash   a server on that store: starts it, stops it, kills it
 //
 // They run on each driver that this kernel has; BSTEST_DRIVER narrows them to one.
 func TestScripts(t *testing.T) {
@@ -64,7 +71,14 @@ func scripts(driver, dir string) testscript.Params {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DRIVER", driver)
 			e.Setenv("STORE", filepath.Join(e.WorkDir, "store"))
+			slot := &serverSlot{}
+			e.Values["server"] = slot
 			e.Defer(func() { sweep(e.WorkDir) })
+			e.Defer(func() {
+				if slot.serverProcess != nil {
+					slot.end(unix.SIGKILL)
+				}
+			})
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -76,6 +90,7 @@ func scripts(driver, dir string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"bs": cmdBS, "setup": cmdSetup, "teardown": cmdTeardown, "capture": cmdCapture,
 			"mktar": cmdMktar, "mkimage": cmdMkimage, "patch": cmdPatch,
+			"serve": cmdServe, "stop": cmdStop, "crash": cmdCrash,
 		},
 	}
 }
@@ -123,6 +138,9 @@ func cmdBS(ts *testscript.TestScript, neg bool, args []string) {
 
 func cmdSetup(ts *testscript.TestScript, _ bool, args []string) {
 	cmdBS(ts, false, append([]string{"init", "--driver", ts.Getenv("DRIVER"), "--loopback", "1G", "--base-size", "256M"}, args...))
+	if ts.Getenv("SERVED") != "" {
+		cmdServe(ts, false, nil)
+	}
 }
 
 // cmdTeardown is how every script ends.
@@ -133,6 +151,9 @@ func cmdTeardown(ts *testscript.TestScript, _ bool, _ []string) {
 		StoreID string `json:"storeID"`
 	}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &st))
+	if slotOf(ts).serverProcess != nil {
+		cmdStop(ts, false, nil)
+	}
 	cmdBS(ts, false, []string{"destroy", "--yes"})
 	if left := leaks(ts.Getenv("WORK"), st.StoreID); len(left) > 0 {
 		ts.Fatalf("left behind: %s", strings.Join(left, ", "))
@@ -245,7 +266,7 @@ func cmdPatch(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: patch FILE AT TEXT")
 	}
-	at, err := parseSize(args[1])
+	at, err := size.Parse(args[1])
 	ts.Check(err)
 	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_WRONLY, 0)
 	ts.Check(err)

@@ -27,6 +27,7 @@ func house() []room {
 		{dir: "cmd", floor: 7, barred: []string{"ioctl"}},
 		{dir: "perf", floor: 6},
 		{dir: "image", floor: 6, barred: doors},
+		{dir: "graphdriver/dockerroot", floor: 5},
 		{dir: "graphdriver", floor: 6, barred: doors},
 		{dir: "snapshotter", floor: 6, barred: doors},
 		{dir: "snapshot/thin", floor: 5},
@@ -38,6 +39,7 @@ func house() []room {
 		{dir: "btrfsvol", floor: 2},
 		{dir: "zfsds", floor: 2},
 		{dir: "ioctl", floor: 1},
+		{dir: "internal/size", floor: 1},
 		// Outside the house: they look in, and nobody looks at them.
 		{dir: "vagrant", floor: 8},
 		{dir: "e2e", floor: 8},

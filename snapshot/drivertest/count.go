@@ -29,8 +29,8 @@ const traced = "ioctl,fsync,fdatasync,sync,syncfs,sync_file_range,msync,execve,c
 // marker begins the path whose look-up marks where an operation begins.
 const marker = "/bstest-mark-"
 
-// RunCounts counts the system calls of create, mount, unmount, remove and view on
-// a real kernel with strace(1), in a process of its own: none of them makes a
+// RunCounts counts the system calls of create, mount, unmount, remove and view, and
+// of a creation that freezes its parent and a removal in use, on a real kernel with strace(1), in a process of its own: none of them makes a
 // process, a creation and a removal wait for the disk as often as one commit of
 // the catalog does, mounting and unmounting never, and none costs a call more with
 // a thousand containers than with ten. It returns the tallies for what a driver
@@ -59,7 +59,7 @@ func RunCounts(t *testing.T, f Factory) map[string]Tally {
 		require.Zero(t, calls["execve"], "%s runs a program", name)
 	}
 	// A commit of the catalog (bbolt) is two: its pages, and its meta page.
-	for name, commits := range map[string]int{"create": 1, "remove": 1, "view": 1, "mount": 0, "unmount": 0} {
+	for name, commits := range map[string]int{"create": 1, "freeze": 1, "remove": 1, "drop": 1, "view": 1, "mount": 0, "unmount": 0} {
 		require.Contains(t, few, name)
 		require.Equal(t, 2*commits, few[name]["fdatasync"], "fdatasyncs of %s", name)
 	}
@@ -126,6 +126,10 @@ func countChild(t *testing.T, f Factory) {
 		{"create", func() error { return second(e.s.Create(e.ctx(), "counted", parent)) }},
 		{"mount", func() error { return second(e.s.Mount(e.ctx(), "counted")) }},
 		{"unmount", func() error { return e.s.Unmount(e.ctx(), "counted") }},
+		{"freeze", func() error {
+			return second(e.s.Create(e.ctx(), "onto", snapshot.CreateRequest{Parent: "counted", FreezeParent: true}))
+		}},
+		{"drop", func() error { return e.s.Discard(e.ctx(), "onto") }},
 		{"remove", func() error { return e.s.Remove(e.ctx(), "counted") }},
 		{"view", func() error { return second(e.s.View(e.ctx(), "counted", parent)) }},
 	}

@@ -224,7 +224,7 @@ func (e *env) exact(where string) {
 		if in.Kind != snapshot.KindView {
 			volumes = append(volumes, in.Volume.ID)
 		}
-		if in.Kind == snapshot.KindLayer {
+		if in.Kind == snapshot.KindLayer && !in.NoTar {
 			layers++
 		}
 	}

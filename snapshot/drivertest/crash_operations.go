@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,64 @@ func operations() []operation {
 			undo: func(e *env) { e.removeImage("committed:1") },
 		},
 		{
+			name: "FreezeParent",
+			do: func(e *env) error {
+				return second(e.s.Create(e.ctx(), "new", snapshot.CreateRequest{Parent: "spare", FreezeParent: true}))
+			},
+			done: func(e *env) bool { return e.has("new") },
+			undo: func(e *env) { e.remove("new", "spare"); makeSpare(e) },
+		},
+		{
+			name: "Seal", // of a layer that was frozen
+			before: func(e *env) {
+				e.open()
+				e.freezeSpare()
+				e.close()
+			},
+			passes: "freeze.sealed",
+			do:     func(e *env) error { e.freezeSpare(); e.tree("spare"); return nil },
+			done:   func(e *env) bool { return e.has("new") && e.unmountLeft("spare") },
+			undo:   func(e *env) { e.remove("new", "spare"); makeSpare(e) },
+		},
+		{
+			name: "Fill",
+			do: func(e *env) error {
+				if e.has("spare") { // it may be filled already, or by half
+					e.remove("spare")
+				}
+				e.create("spare", "")
+				return second(e.s.Fill(e.ctx(), "spare", snapshot.FillRequest{Tar: bytes.NewReader(simpleTar(3))}))
+			},
+			done: func(e *env) bool { return e.isFilled("spare", simpleTar(3)) },
+			undo: func(e *env) { e.remove("spare"); makeSpare(e) },
+		},
+		{
+			name: "CompareInstant",
+			do: func(e *env) error {
+				e.mount("kept")
+				c, err := e.s.Compare(e.ctx(), snapshot.CompareRequest{Name: "kept", Instant: true})
+				if err != nil {
+					return err
+				}
+				if err := c.Close(); err != nil {
+					return err
+				}
+				return e.s.Unmount(e.ctx(), "kept")
+			},
+			passes: "compare.volume",
+			done:   func(e *env) bool { return e.unmountLeft("kept") },
+			undo:   func(*env) {},
+		},
+		{
+			name: "Discard",
+			do: func(e *env) error {
+				e.mount("spare")
+				return e.s.Discard(e.ctx(), "spare")
+			},
+			done: func(e *env) bool { return !e.has("spare") || !e.unmountLeft("spare") },
+			undo: func(e *env) { makeSpare(e) },
+		},
+		{
 			name: "RemoveImage",
 			do:   func(e *env) error { _, _, err := e.s.RemoveImage(e.ctx(), "going:1", false); return err },
 			done: func(e *env) bool { return !e.hasImage("going:1", goingTars()...) },
@@ -112,6 +171,28 @@ func operations() []operation {
 			undo: func(e *env) { makeLoose(e) },
 		},
 	}
+}
+
+// freezeSpare makes a container on "spare", unless that is done.
+func (e *env) freezeSpare() {
+	e.t.Helper()
+	if !e.has("new") {
+		e.onTop("new", "spare")
+	}
+}
+
+// isFilled says whether a layer has a tar's content; what has it not is a
+// container that can only be removed, or was not begun with.
+func (e *env) isFilled(name string, layer []byte) bool {
+	e.t.Helper()
+	in, err := e.s.Stat(e.ctx(), name)
+	if errors.Is(err, snapshot.ErrNotFound) || err == nil && in.Kind != snapshot.KindLayer {
+		return false
+	}
+	e.ok(err)
+	require.Equal(e.t, digest.FromBytes(layer), in.DiffID)
+	e.in(name, func(dir string) { require.Equal(e.t, "of layer 3", e.read(dir, "layer-3")) })
+	return true
 }
 
 func second[T any](_ T, err error) error { return err }

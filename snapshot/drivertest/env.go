@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,8 +93,10 @@ func (e *env) empty(t testing.TB) {
 	require.Empty(t, all, "snapshots that could not be removed")
 	e.clean()
 	require.Empty(t, e.volumes(), "volumes left in the kernel")
-	below, err := mount.Below(filepath.Join(e.root, "mnt"))
+	shown := filepath.Join(e.root, "mnt")
+	below, err := mount.Below(shown)
 	require.NoError(t, err)
+	below = slices.DeleteFunc(below, func(m mount.Entry) bool { return m.Target == shown }) // the directory's own
 	work, err := mount.Below(filepath.Join(e.root, "work"))
 	require.NoError(t, err)
 	require.Empty(t, append(below, work...), "mounts left")
@@ -128,6 +131,11 @@ func (e *env) clear() {
 	}
 	_, err = e.s.GC(c)
 	require.NoError(e.t, err)
+	for len(all) > 0 { // layers that were containers, from the top down
+		n := len(all)
+		all = slices.DeleteFunc(all, func(in snapshot.Info) bool { return !e.has(in.Name) || e.s.Remove(c, in.Name) == nil })
+		require.Less(e.t, len(all), n, "snapshots that could not be removed")
+	}
 }
 
 // clean asserts that Check finds nothing.

@@ -66,3 +66,25 @@ func Changes(ctx context.Context, lower, upper string, opts CompareOptions) ([]C
 	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
 	return changes, nil
 }
+
+// Size sums the sizes in bytes of the files that Changes lists as added or changed:
+// as stat(2) gives them, holes counted in, a file with several names once,
+// directories and deletions not at all. Docker calls it a container's size.
+func Size(ctx context.Context, lower, upper string, opts CompareOptions) (int64, error) {
+	records, err := compare(ctx, lower, upper, opts)
+	if err != nil {
+		return 0, fmt.Errorf("comparing trees: %w", err)
+	}
+	var sum int64
+	seen := map[inode]bool{}
+	for _, r := range records {
+		if !r.listed || r.kind == Delete || seen[r.file] {
+			continue
+		}
+		if r.file != (inode{}) {
+			seen[r.file] = true
+		}
+		sum += r.size
+	}
+	return sum, nil
+}

@@ -250,6 +250,7 @@ func (c *comparer) visit(parent, p pair) error {
 		return c.visitDir(parent, p)
 	}
 	r := record{path: p.path, kind: Add, out: outEntry, listed: true}
+	r.measure(&p.upper)
 	if p.lower.there {
 		r.kind = Modify
 		differ, err := c.filesDiffer(parent, p)

@@ -21,6 +21,16 @@ type record struct {
 	kind   ChangeKind
 	out    output
 	listed bool // [Changes] shows it
+	size   int64
+	file   inode // set where it has several names
+}
+
+// measure notes what [Size] counts of a file that is not a directory.
+func (r *record) measure(h *half) {
+	r.size = h.st.Size
+	if h.st.Nlink > 1 {
+		r.file = inode{h.st.Dev, h.st.Ino}
+	}
 }
 
 // compareRecords orders records as they stand in a tar: a directory before what is in it,

@@ -76,3 +76,34 @@ func TestMounts(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, under)
 }
+
+// TestLabels: a bind mount's files get the label themselves; other file systems take
+// it as an option.
+func TestLabels(t *testing.T) {
+	const label = "system_u:object_r:container_file_t:s0:c1,c2"
+	m := Mount{Type: "ext4", Source: "/dev/dm-1", Options: []string{"noatime"}}
+	require.Equal(t, []string{"noatime", `context="` + label + `"`}, m.withLabel(label).Options)
+	require.Equal(t, []string{"noatime"}, m.Options, "the line itself stays")
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts")
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	require.NoError(t, err)
+	source, target := filepath.Join(dir, "source"), filepath.Join(dir, "target")
+	require.NoError(t, os.MkdirAll(filepath.Join(source, "d"), 0o755))
+	require.NoError(t, os.Mkdir(target, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(source, "d", "f"), nil, 0o644))
+	require.NoError(t, os.Symlink("/etc", filepath.Join(source, "link")))
+	bind := []Mount{{Source: source, Options: []string{"bind"}}}
+	for range 2 { // the second time there is nothing to do
+		require.NoError(t, Labelled(bind, target, label))
+		for _, name := range []string{"", "d", "d/f", "link"} {
+			require.True(t, labelled(filepath.Join(target, name), label), name)
+		}
+		require.NoError(t, Unmount(target))
+	}
+	require.False(t, labelled("/etc", label), "links are not followed")
+	require.NoError(t, Labelled(bind, target, "other:label"))
+	require.True(t, labelled(filepath.Join(target, "d", "f"), "other:label"))
+	require.NoError(t, Unmount(target))
+}

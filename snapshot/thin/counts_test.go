@@ -15,6 +15,8 @@ func TestStoreCounts(t *testing.T) {
 	require.Equal(t, drivertest.Tally{"DM_TARGET_MSG": 1, "DM_TABLE_STATUS": 1, "fdatasync": 2}, calls["create"])
 	require.Equal(t, drivertest.Tally{"DM_DEV_CREATE": 1, "DM_TABLE_LOAD": 1, "DM_DEV_SUSPEND": 1, "mount": 1}, calls["mount"])
 	require.Equal(t, drivertest.Tally{"umount2": 1, "DM_DEV_REMOVE": 1}, calls["unmount"])
+	require.Equal(t, calls["create"]["DM_TARGET_MSG"], calls["freeze"]["DM_TARGET_MSG"], "what Docker creates a container on is frozen by the way")
+	require.LessOrEqual(t, calls["freeze"]["DM_DEV_STATUS"]+calls["freeze"]["DM_TABLE_STATUS"], 2, "the parent is looked at, whether it is in use")
 	for name, tally := range calls {
 		require.Zero(t, tally["fsync"]+tally["sync"]+tally["syncfs"], "syncs of %s", name)
 	}

@@ -261,8 +261,8 @@ func (d *Driver) Check(_ context.Context, known []snapshot.Volume) ([]snapshot.F
 		switch {
 		case !d.exists(v.ID):
 			found = append(found, snapshot.Finding{Volume: v.ID, Text: "its directory is missing"})
-		case d.sealed(v.ID) != v.Sealed:
-			found = append(found, snapshot.Finding{Volume: v.ID, Text: "its seal is not what the catalog says"})
+		case v.Sealed && !d.sealed(v.ID):
+			found = append(found, snapshot.Finding{Volume: v.ID, Text: "the catalog calls it sealed, and it is not"})
 		}
 	}
 	return found, nil

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"blockstore.dev/blockstore/snapshot"
+)
+
+// serveHeapGoal is the heapGoal of a process that works for many at once.
+const serveHeapGoal = 512 << 20
+
+// serveDoor is what the flags say about one door.
+type serveDoor struct {
+	asked  bool
+	socket string
+}
+
+func (a *app) serveCommand() *cobra.Command {
+	flags := make([]serveDoor, len(a.doors))
+	var names, uses []string
+	for _, k := range a.doors {
+		names = append(names, "--"+k.name)
+		uses = append(uses, fmt.Sprintf("[--%s] [--%s-socket PATH]", k.name, k.name))
+	}
+	cmd := a.command(spec{
+		use:   strings.TrimSpace("serve " + strings.Join(uses, " ")),
+		short: "keep the store open and serve it to others, such as Docker",
+		long: `Keeps the store open and serves it on unix sockets, which are root's only. While
+it runs, every other verb works as before: the server does it. The verbs init,
+destroy and a second serve are refused.
+
+Sockets that systemd made are taken by their FileDescriptorName, which is the
+door's name. SIGTERM or Ctrl-C stops gracefully: calls end, mounts stay.`,
+		example:  "blockstore serve --docker",
+		logLevel: "info",
+		run:      func(ctx context.Context, _ []string) error { return a.serve(ctx, flags, names) },
+	})
+	for i, k := range a.doors {
+		cmd.Flags().BoolVar(&flags[i].asked, k.name, false, "serve "+k.about)
+		cmd.Flags().StringVar(&flags[i].socket, k.name+"-socket", "", fmt.Sprintf("`PATH` of its socket (default %s); implies --%s", k.socket, k.name))
+	}
+	return cmd
+}
+
+func (a *app) serve(ctx context.Context, flags []serveDoor, names []string) (err error) {
+	asked := false
+	for _, f := range flags {
+		asked = asked || f.asked || f.socket != ""
+	}
+	if !asked {
+		return usagef("serve needs a door: name at least one of %s", strings.Join(names, ", "))
+	}
+	if err := a.mustBeRoot(); err != nil {
+		return err
+	}
+	if err := a.refuseServed(ctx); err != nil {
+		return err
+	}
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(serveHeapGoal))
+	inherited, err := a.inherited()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, list := range inherited { // what no door has taken
+			err = errors.Join(err, closeListeners(list))
+		}
+	}()
+	v := newService(a.log)
+	v.tell("STATUS=opening the store at " + a.root)
+	s, served, err := a.openStore(ctx)
+	switch {
+	case err != nil:
+		return err
+	case served != nil:
+		return errors.Join(served.busy(), served.conn.Close())
+	}
+	err = a.openDoors(ctx, v, s, flags, inherited)
+	if err == nil {
+		err = v.run(ctx, a.root)
+	}
+	err = errors.Join(err, v.close())
+	if errors.Is(err, errStuck) {
+		return err // the store is in use; the next open recovers it
+	}
+	return errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+}
+
+// openDoors makes the doors that are asked for, the command line's first: from
+// then on, other verbs come to us.
+func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, flags []serveDoor, inherited map[string][]net.Listener) error {
+	unit := systemdUnit()
+	version := a.versionOut().Version
+	socket, err := listenAt(ctx, filepath.Join(a.root, controlSocket))
+	if err != nil {
+		return err
+	}
+	v.doors = append(v.doors, opened{name: "the command line", Listener: socket, made: socket, door: &control{
+		hello: hello{Protocol: controlProtocol, Version: version, Unit: unit},
+		log:   a.log,
+		verbs: v.work,
+		newVerb: func(by caller, stdin, stdout, stderr *os.File) *app {
+			return &app{
+				stdin: stdin, stdout: stdout, stderr: stderr,
+				kinds: a.kinds, euid: a.euid, fsType: a.fsType, doors: a.doors, inherited: a.inherited,
+				lent: &lent{store: s, root: a.root, unit: unit, caller: by},
+			}
+		},
+	}})
+	for i, k := range a.doors {
+		f := flags[i]
+		if !f.asked && f.socket == "" {
+			continue
+		}
+		if f.socket == "" {
+			f.socket = k.socket
+		}
+		d, err := k.open(s, doorOptions{log: a.log.With("door", k.name), version: version})
+		if err != nil {
+			return err
+		}
+		o, err := takeSocket(ctx, k.name, f.socket, inherited)
+		if err != nil {
+			return err
+		}
+		o.door = d
+		v.doors = append(v.doors, o)
+	}
+	for name := range inherited {
+		a.log.Warn("a socket of systemd that no door asked for", "name", name)
+	}
+	return nil
+}

@@ -1,0 +1,3 @@
+// Package size reads sizes that people type, on the command line and in Docker's
+// storage options.
+package size
