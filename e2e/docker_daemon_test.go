@@ -91,15 +91,9 @@ func (d *dockerd) start() {
 	cmd.Env = d.env()
 	require.NoError(d.t, cmd.Start())
 	d.cmd = cmd
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
+	go func() { _ = cmd.Wait() }()
 	require.Eventually(d.t, func() bool {
-		select {
-		case <-ended:
-			return true
-		default:
-			return d.get("/_ping", nil) == nil
-		}
+		return d.get("/_ping", nil) == nil || !alive(cmd.Process.Pid)
 	}, patience, tick, "dockerd does not answer")
 	require.NoError(d.t, d.get("/_ping", nil), "dockerd ended")
 }
@@ -142,7 +136,9 @@ func (d *dockerd) end() {
 	if d.t.Failed() {
 		d.t.Logf("dockerd's log:\n%s", tail(d.log()))
 	}
-	if d.cmd != nil && alive(d.cmd.Process.Pid) {
+	if d.cmd != nil && !alive(d.cmd.Process.Pid) {
+		d.t.Errorf("dockerd had ended: %v", d.cmd.ProcessState)
+	} else if d.cmd != nil {
 		if ids := strings.Fields(d.try("ps", "-aq").stdout); len(ids) > 0 {
 			d.try(append([]string{"rm", "-f"}, ids...)...)
 		}
@@ -256,7 +252,8 @@ func tail(file string) string {
 		return err.Error()
 	}
 	lines := slices.DeleteFunc(strings.Split(string(text), "\n"), func(line string) bool {
-		return strings.Contains(line, "level=info") || strings.Contains(line, "cleanup warnings") || strings.Contains(line, "cleaning up after shim")
+		return strings.Contains(line, "level=info") || strings.Contains(line, "cleanup warnings") || strings.Contains(line, "cleaning up after shim") ||
+			strings.Contains(line, "devmapper") || strings.Contains(line, "blkio")
 	})
 	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }

@@ -61,3 +61,27 @@ func reflinks(t *testing.T) string {
 	require.NoError(t, os.Mkdir(own, 0o700))
 	return own
 }
+
+// TestDockerLikeOverlay2: what people do with docker gives on our store what it gives
+// on overlay2, and leaves nothing behind.
+func TestDockerLikeOverlay2(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a minute: two dockerds go through a long script")
+	}
+	archive, ref := smallArchive(t)
+	v := newStore(t).serve()
+	theirs := newScript(t, newDockerd(t, scratch(t), "overlay2"), ref)
+	theirs.links, theirs.overlay = true, true
+	theirs.run(archive)
+	ours := newScript(t, v.dockerd(), ref)
+	ours.links = true
+	ours.run(archive)
+	theirs.seen.mustEqual(t, &ours.seen, "overlay2", "blockstore")
+	v.mustAgree(ours.d)
+	ours.beyond()
+	ours.exchange(theirs)
+	theirs.exchange(ours)
+	ours.clear()
+	v.mustBeEmpty()
+	theirs.clear()
+}

@@ -10,11 +10,6 @@ def write(name, content, how='wb'):
         f.write(content)
 
 
-def times(path):
-    st = os.lstat(path)
-    return st.st_atime_ns, st.st_mtime_ns
-
-
 def settle(top):
     """Gives new files a time that follows from their name; what seed.py stamped and nobody touched keeps its own."""
     for dir, dirs, files in os.walk(top, topdown=False):
@@ -49,13 +44,6 @@ os.removexattr(b'cap-removed', 'security.capability')
 write(b'new', b'new\n')
 write(b'new-cap', b'new\n')
 os.setxattr(b'new-cap', 'security.capability', bytes.fromhex('0100000200040000000000000000000000000000'))
-
-# Content changes, size and time do not. Drivers that compare trees see nothing.
-if 'same-stat' in sys.argv:
-    before = times(b'rewrite-equal')
-    with open(b'rewrite-equal', 'r+b') as f:
-        f.write(b'CONTENT')
-    os.utime(b'rewrite-equal', ns=before)
 
 os.unlink(b'hard/split.2')
 write(b'hard/split.2', b'alone now\n')

@@ -28,7 +28,7 @@ def stamp(path):
 
 
 put(b'keep', b'kept\n')
-for name in (b'edit', b'edit-same-size', b'touch', b'chmod', b'chown', b'delete', b'truncate', b'append', b'attr', b'rewrite-equal'):
+for name in (b'edit', b'edit-same-size', b'touch', b'chmod', b'chown', b'delete', b'truncate', b'append', b'attr', b'same'):
     put(name, b'content of ' + name + b'\n')
 put(b'large', bytes(range(256)) * 4096)
 put(b'empty')
