@@ -245,3 +245,7 @@ func entryOf(h *tar.Header, content io.Reader) (treetest.Entry, error) {
 	}
 	return e, nil
 }
+
+func lines(text string) []string { return strings.Split(text, "\n") }
+
+func sorted(list []string) []string { slices.Sort(list); return list }

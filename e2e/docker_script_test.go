@@ -124,7 +124,7 @@ func (s *script) see(name, container string, dirs ...string) {
 
 func (s *script) seeChanges(name, container string) {
 	s.t.Helper()
-	changes := strings.Split(s.d.docker("diff", container), "\n")
+	changes := lines(s.d.docker("diff", container))
 	// No commit can hold a socket. Docker's drivers list one all the same, ours does not.
 	changes = slices.DeleteFunc(changes, func(c string) bool { return c == "A /files/socket" })
 	s.seen.add("docker diff of "+name, changes...)
@@ -456,7 +456,7 @@ func (s *script) beyond() {
 		"C /files", "C /files/attr", "C /files/hard", "C /files/hard/kept.1", "C /files/hard/kept.2", "C /files/hard/kept.3",
 		"C /files/hard/written.1", "C /files/hard/written.2", "C /files/hard/written.3", "C /files/keep", "C /files/same", "C /files/touch",
 		"D /files/hard/shrunk.1",
-	}, slices.Sorted(strings.SplitSeq(s.d.docker("diff", "beyond"), "\n")))
+	}, sorted(lines(s.d.docker("diff", "beyond"))))
 	s.d.docker("commit", "beyond", "test/beyond:1")
 	s.begin("committed", "test/beyond:1")
 	require.Empty(s.t, treetest.DifferenceOf(before, s.d.treeOf("committed", "files")))

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,6 +75,7 @@ func (v *server) end() {
 	if v.t.Failed() {
 		v.t.Logf("the server's log:\n%s", tail(v.log))
 	}
+	defer v.sweep()
 	if v.cmd == nil {
 		return
 	}
@@ -88,6 +90,17 @@ func (v *server) end() {
 	}
 	if _, err := os.Lstat(v.socket()); err == nil {
 		v.t.Errorf("the server left %s", v.socket())
+	}
+}
+
+// sweep unmounts what a test that failed has left, so that the store can be destroyed.
+func (v *server) sweep() {
+	if v.t.Failed() {
+		for _, m := range slices.Backward(mountsBelow(v.t, v.store.root)) {
+			if filepath.Dir(filepath.Dir(m)) == v.store.root {
+				_ = unix.Unmount(m, unix.MNT_DETACH)
+			}
+		}
 	}
 }
 
