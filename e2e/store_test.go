@@ -67,7 +67,12 @@ type store struct {
 // newStore inits a store; when the test ends it is checked and destroyed.
 func newStore(t *testing.T, args ...string) *store {
 	t.Helper()
-	s := &store{t: t, bin: binary(t), root: filepath.Join(scratch(t), "store")}
+	return newStoreIn(t, scratch(t), args...)
+}
+
+func newStoreIn(t *testing.T, dir string, args ...string) *store {
+	t.Helper()
+	s := &store{t: t, bin: binary(t), root: filepath.Join(dir, "store")}
 	s.run(append([]string{"init", "--driver", driver(t)}, args...)...)
 	t.Cleanup(func() {
 		s.run("check")
