@@ -52,6 +52,16 @@ func (r *Report) Add(row string, unit Unit, column string, value float64) {
 	r.Rows[i].Samples[column] = append(r.Rows[i].Samples[column], value)
 }
 
+// AddPart is Add for a row that is a part of another and stands behind it.
+func (r *Report) AddPart(of, part string, unit Unit, column string, value float64) {
+	name := of + ": " + part
+	have := func(row *Row) bool { return row.Name == name }
+	if i := slices.IndexFunc(r.Rows, func(row *Row) bool { return row.Name == of }); i >= 0 && !slices.ContainsFunc(r.Rows, have) {
+		r.Rows = slices.Insert(r.Rows, i+1, &Row{Name: name, Unit: unit, Samples: map[string]Samples{}})
+	}
+	r.Add(name, unit, column, value)
+}
+
 // WriteJSON writes the whole report.
 func (r *Report) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)

@@ -68,3 +68,17 @@ func TestJSON(t *testing.T) {
 	assert.Equal(t, r, &back)
 	assert.Equal(t, Samples{0.001, 0.003}, back.Rows[0].Samples["ours"])
 }
+
+// TestParts: a part stands behind its whole, even when others came in between.
+func TestParts(t *testing.T) {
+	r := exampleReport()
+	for range 2 {
+		r.AddPart("write", "in the kernel", Seconds, "ours", 0.001)
+	}
+	var names []string
+	for _, row := range r.Rows {
+		names = append(names, row.Name)
+	}
+	assert.Equal(t, []string{"write", "write: in the kernel", "size"}, names)
+	assert.Len(t, r.Rows[1].Samples["ours"], 2)
+}

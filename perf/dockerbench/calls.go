@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,6 +13,7 @@ import (
 // call is one call of the plugin as its server's log tells it.
 type call struct {
 	method string
+	end    time.Time
 	took   time.Duration
 }
 
@@ -56,14 +58,23 @@ func parseCalls(text string) ([]call, error) {
 		if !ok || !timed {
 			continue
 		}
-		d, err := time.ParseDuration(took)
+		c, err := parseCall(line, method, took)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("the log's field took of %s: %w", method, err))
+			errs = append(errs, fmt.Errorf("the log's line about %s: %w", method, err))
 			continue
 		}
-		calls = append(calls, call{method, d})
+		calls = append(calls, c)
 	}
 	return calls, errors.Join(errs...)
+}
+
+func parseCall(line, method, took string) (call, error) {
+	c := call{method: method}
+	logged, _ := attribute(line, "time")
+	var bad, worse error
+	c.end, bad = time.Parse(time.RFC3339Nano, logged)
+	c.took, worse = time.ParseDuration(took)
+	return c, errors.Join(bad, worse)
 }
 
 // attribute finds a field whose value needs no quotes.
@@ -76,12 +87,27 @@ func attribute(line, name string) (string, bool) {
 	return "", false
 }
 
-// sum is the time that the calls took together. Calls that ran at the same time
-// count each.
-func sum(calls []call) time.Duration {
+// logPrecision is how exact a log line's own time is.
+const logPrecision = time.Millisecond
+
+// busy is the time in which at least one of the calls ran. dockerd removes several
+// containers at once: the calls' sum is mostly their waiting for each other. An
+// overlap within the precision of the log is taken for none.
+func busy(calls []call) time.Duration {
+	begin := func(c call) time.Time { return c.end.Add(-c.took) }
+	sorted := slices.SortedFunc(slices.Values(calls), func(a, b call) int { return begin(a).Compare(begin(b)) })
 	var all time.Duration
-	for _, c := range calls {
-		all += c.took
+	var covered time.Time
+	for _, c := range sorted {
+		switch overlap := covered.Sub(begin(c)); {
+		case overlap <= logPrecision:
+			all += c.took
+		case overlap < c.took:
+			all += c.took - overlap
+		}
+		if c.end.After(covered) {
+			covered = c.end
+		}
 	}
 	return all
 }

@@ -137,6 +137,23 @@ func trim(ctx context.Context, dir string) error {
 	return nil
 }
 
+// flush waits until everything that was written below dir is on disk.
+func flush(dir string) error {
+	below, err := mount.Below(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, at := range append(below, mount.Entry{Target: dir}) {
+		f, err := os.Open(at.Target)
+		if err == nil {
+			err = errors.Join(unix.Syncfs(int(f.Fd())), f.Close())
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // dropCaches makes the kernel forget what it has read.
 func dropCaches() error {
 	unix.Sync()

@@ -92,7 +92,7 @@ func (p *peer) docker(ctx context.Context, args ...string) (string, error) {
 // cost is what a command took.
 type cost struct {
 	wall time.Duration // as the user sees it, the client's start included
-	own  time.Duration // in the calls of our plugin
+	own  time.Duration // of it, while calls of our plugin ran
 }
 
 // timed runs a command and says what it took.
@@ -114,7 +114,7 @@ func (p *peer) timed(cmd *exec.Cmd) (string, cost, error) {
 		if err != nil {
 			return "", c, err
 		}
-		c.own = sum(calls)
+		c.own = busy(calls)
 	}
 	return out, c, nil
 }
@@ -132,6 +132,6 @@ func (p *peer) measure(ctx context.Context, row string, args ...string) (string,
 func (p *peer) add(row string, c cost, shares int) {
 	p.report.Add(row, perf.Seconds, p.name, c.wall.Seconds()/float64(shares))
 	if p.calls != nil {
-		p.report.Add(row+": in the plugin", perf.Seconds, p.name, c.own.Seconds()/float64(shares))
+		p.report.AddPart(row, "in the plugin", perf.Seconds, p.name, c.own.Seconds()/float64(shares))
 	}
 }
