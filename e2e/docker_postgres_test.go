@@ -51,8 +51,10 @@ func (p *postgres) ours(pid int) bool {
 
 // inside is a program that runs in the container and not through dockerd.
 func (p *postgres) inside(pid int, args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"--target", strconv.Itoa(pid), "--mount", "--ipc", "--root",
-		"--", "env", "-C", "/tmp", "setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"}, args...)...)
+	return exec.Command("nsenter", append([]string{
+		"--target", strconv.Itoa(pid), "--mount", "--ipc", "--root",
+		"--", "env", "-C", "/tmp", "setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups",
+	}, args...)...)
 }
 
 // ready waits until the database answers.
