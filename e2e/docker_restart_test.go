@@ -37,7 +37,7 @@ func TestDockerRestart(t *testing.T) {
 	d.docker("load", "-q", "-i", archive)
 	files := scratch(t)
 	begin := func(name string) {
-		d.docker("run", "-d", "--name", name, "--net", "none", ref, "sleep", "infinity")
+		d.docker("run", "-d", "--name", name, "--net", "none", "--stop-signal", "KILL", ref, "sleep", "infinity")
 	}
 	begin("first")
 	pid := d.pid("first")
@@ -95,7 +95,7 @@ func TestDockerStops(t *testing.T) {
 	v := s.serve()
 	d := v.dockerd()
 	d.docker("load", "-q", "-i", archive)
-	d.docker("run", "-d", "--name", "box", "--net", "none", ref, "sleep", "infinity")
+	d.docker("run", "-d", "--name", "box", "--net", "none", "--stop-signal", "KILL", ref, "sleep", "infinity")
 	d.docker("exec", "box", "sh", "-c", "echo kept >/file")
 	d.stop()
 	require.Empty(t, s.mounted())

@@ -384,7 +384,7 @@ func TestRemoveFreesSpaceAndHost(t *testing.T) {
 	require.Eventually(t, func() bool {
 		status, err := d.Status(t.Context())
 		return err == nil && status.Data.Used < 1<<20
-	}, 20*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	_, err = d.Trim(t.Context())
 	require.NoError(t, err)
 	_, after, err := d.places.hostSpace()
