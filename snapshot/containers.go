@@ -103,6 +103,9 @@ func (s *Store) View(ctx context.Context, name string, r CreateRequest) (Info, e
 		if origin, err = s.sealed(ctx, r.Parent); err != nil {
 			return Info{}, err
 		}
+		if !origin.Sealed {
+			return Info{}, fmt.Errorf("layer %q is still mounted as the container that it was; unmount it: %w", r.Parent, ErrBusy)
+		}
 	}
 	now := time.Now().UTC()
 	in := Info{

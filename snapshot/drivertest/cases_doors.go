@@ -103,7 +103,11 @@ func freezeParentInUse(t *testing.T, e *env) {
 	require.Equal(t, dir, e.mount("a"), "it is still mounted, at the same place")
 	e.in("b", func(dir string) { require.Equal(t, "of a", e.read(dir, "f")) })
 	require.Empty(t, e.differences("b", "a"))
+	_, err := e.s.View(e.ctx(), "view", snapshot.CreateRequest{Parent: "a"})
+	require.ErrorIs(t, err, snapshot.ErrBusy, "a view is of what is sealed")
 	e.unmount("a")
+	e.view("view", "a")
+	e.remove("view")
 	e.in("a", func(dir string) { require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "g"), nil, 0o600), unix.EROFS) })
 }
 
