@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -26,15 +27,16 @@ type volumes struct {
 	apart  bool // dirMounts is a private mount of its own
 }
 
-// volumeState is locked over activation and mounting of its volume only.
+// volumeState is locked over activation and mounting of its volume only. active and
+// shown are changed under that lock, and read without it by those who only look.
 type volumeState struct {
 	mu      sync.Mutex
 	waiting int // goroutines that hold or wait for mu; guarded by volumes.mu
 
-	active int           // reasons to be active
+	active atomic.Int32  // reasons to be active
 	mounts []mount.Mount // what Activate returned
 	work   int           // users of the mount below dirWork
-	shown  bool          // mounted below dirMounts by Mount
+	shown  atomic.Bool   // mounted below dirMounts by Mount
 	reads  int           // users of that mount in this process
 	lent   bool          // Mounts handed them out
 }
@@ -54,7 +56,7 @@ func (v *volumes) state(id VolumeID) (*volumeState, func()) {
 		st.mu.Unlock()
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		if st.waiting--; st.waiting == 0 && st.active == 0 {
+		if st.waiting--; st.waiting == 0 && st.active.Load() == 0 {
 			delete(v.states, id)
 		}
 	}
@@ -64,9 +66,9 @@ func (v *volumes) state(id VolumeID) (*volumeState, func()) {
 func (v *volumes) adopt(id VolumeID) {
 	st, unlock := v.state(id)
 	defer unlock()
-	if !st.shown {
-		st.shown = true
-		st.active++
+	if !st.shown.Load() {
+		st.shown.Store(true)
+		st.active.Add(1)
 	}
 }
 
@@ -74,7 +76,7 @@ func (v *volumes) shown(id VolumeID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	st := v.states[id]
-	return st != nil && st.shown
+	return st != nil && st.shown.Load()
 }
 
 // inUse says whether anybody uses the volume in this process or has it shown.
@@ -82,7 +84,7 @@ func (v *volumes) inUse(id VolumeID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	st := v.states[id]
-	return st != nil && st.active > 0
+	return st != nil && st.active.Load() > 0
 }
 
 func (v *volumes) dir(kind string, id VolumeID) string {
@@ -91,7 +93,7 @@ func (v *volumes) dir(kind string, id VolumeID) string {
 
 // activate adds a reason to be active. The state is locked by the caller.
 func (v *volumes) activate(ctx context.Context, st *volumeState, vol Volume) error {
-	if st.active == 0 || st.mounts == nil {
+	if st.active.Load() == 0 || st.mounts == nil {
 		ms, err := v.store.driver.Activate(ctx, vol, vol.Sealed)
 		if err != nil {
 			return fmt.Errorf("activating volume %d: %w", vol.ID, noSpace(err))
@@ -99,20 +101,21 @@ func (v *volumes) activate(ctx context.Context, st *volumeState, vol Volume) err
 		st.mounts = ms
 		failpoint.Hit("volume.activated")
 	}
-	st.active++
+	st.active.Add(1)
 	return nil
 }
 
 // deactivate ends one reason to be active. A volume that the driver does not let
 // go of counts as lent: whoever takes it back tries again.
 func (v *volumes) deactivate(ctx context.Context, st *volumeState, id VolumeID) error {
-	st.active--
-	if st.active > 0 {
+	st.active.Add(-1)
+	if st.active.Load() > 0 {
 		return nil
 	}
 	st.mounts = nil
 	if err := v.store.driver.Deactivate(ctx, id); err != nil {
-		st.active, st.lent = 1, true
+		st.active.Store(1)
+		st.lent = true
 		return fmt.Errorf("deactivating volume %d: %w", id, err)
 	}
 	failpoint.Hit("volume.deactivated")
@@ -152,7 +155,7 @@ func (v *volumes) unmountFrom(ctx context.Context, st *volumeState, vol Volume, 
 	}
 	failpoint.Hit("volume.unmounted")
 	if kind == dirMounts {
-		st.shown = false
+		st.shown.Store(false)
 	}
 	err := ignoreMissing(os.Remove(dir))
 	offErr := v.deactivate(context.WithoutCancel(ctx), st, vol.ID)
@@ -167,7 +170,7 @@ func (v *volumes) unmountFrom(ctx context.Context, st *volumeState, vol Volume, 
 func (v *volumes) use(ctx context.Context, vol Volume) (dir string, release func() error, err error) {
 	st, unlock := v.state(vol.ID)
 	defer unlock()
-	if st.shown {
+	if st.shown.Load() {
 		st.reads++
 		return v.dir(dirMounts, vol.ID), v.once(func() error {
 			st, unlock := v.state(vol.ID)
@@ -208,11 +211,11 @@ func (v *volumes) show(ctx context.Context, vol Volume, o MountOptions) (string,
 	}
 	st, unlock := v.state(vol.ID)
 	defer unlock()
-	if st.shown {
+	if st.shown.Load() {
 		return v.dir(dirMounts, vol.ID), nil
 	}
 	dir, err := v.mountAt(ctx, st, vol, dirMounts, o)
-	st.shown = err == nil
+	st.shown.Store(err == nil)
 	return dir, err
 }
 
@@ -220,7 +223,7 @@ func (v *volumes) show(ctx context.Context, vol Volume, o MountOptions) (string,
 func (v *volumes) hide(ctx context.Context, vol Volume) error {
 	st, unlock := v.state(vol.ID)
 	defer unlock()
-	if !st.shown {
+	if !st.shown.Load() {
 		return nil
 	}
 	if st.reads > 0 {
@@ -234,7 +237,7 @@ func (v *volumes) hide(ctx context.Context, vol Volume) error {
 func (v *volumes) detach(ctx context.Context, vol Volume) error {
 	st, unlock := v.state(vol.ID)
 	defer unlock()
-	if !st.shown {
+	if !st.shown.Load() {
 		return nil
 	}
 	err := v.unmountFrom(ctx, st, vol, dirMounts)
@@ -247,7 +250,7 @@ func (v *volumes) detach(ctx context.Context, vol Volume) error {
 			return err
 		}
 	}
-	st.shown = false
+	st.shown.Store(false)
 	err = ignoreMissing(os.Remove(dir))
 	if offErr := v.deactivate(context.WithoutCancel(ctx), st, vol.ID); !errors.Is(offErr, ErrBusy) {
 		err = errors.Join(err, offErr)
@@ -260,7 +263,7 @@ func (v *volumes) detach(ctx context.Context, vol Volume) error {
 func (v *volumes) whileIdle(id VolumeID, fn func() error) (bool, error) {
 	st, unlock := v.state(id)
 	defer unlock()
-	if st.active > 0 {
+	if st.active.Load() > 0 {
 		return false, nil
 	}
 	err := fn()
@@ -272,7 +275,7 @@ func (v *volumes) whileIdle(id VolumeID, fn func() error) (bool, error) {
 func (v *volumes) refuseWriters(id VolumeID) {
 	st, unlock := v.state(id)
 	defer unlock()
-	if st.shown {
+	if st.shown.Load() {
 		_ = mount.ReadOnly(v.dir(dirMounts, id))
 	}
 }
@@ -288,7 +291,7 @@ func (v *volumes) lend(ctx context.Context, vol Volume) ([]mount.Mount, error) {
 		return nil, err
 	}
 	if st.lent {
-		st.active--
+		st.active.Add(-1)
 	}
 	st.lent = true
 	return st.mounts, nil
@@ -308,7 +311,7 @@ func (v *volumes) retire(ctx context.Context, id VolumeID, remove func() error) 
 	if err := v.unlend(ctx, st, id); err != nil {
 		return err
 	}
-	if st.active > 0 {
+	if st.active.Load() > 0 {
 		return fmt.Errorf("volume %d: %w", id, ErrBusy)
 	}
 	return remove()

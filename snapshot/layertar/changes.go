@@ -49,7 +49,8 @@ type CompareOptions struct {
 }
 
 // Changes lists the differences between two trees, sorted by path. lower may be
-// "", an empty tree. The root itself, sockets, and an empty lost+found in the root are
+// "", an empty tree. Sockets are listed although no tar holds them, as Docker does, if they
+// are new or gone. The root itself and an empty lost+found in the root are
 // never listed; of a deleted directory only the directory is; a directory with changes
 // below is listed as Modify.
 func Changes(ctx context.Context, lower, upper string, opts CompareOptions) ([]Change, error) {

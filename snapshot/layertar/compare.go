@@ -113,7 +113,7 @@ func (c *comparer) walk(dir pair) error {
 	}
 	c.deletions(dir, pairs)
 	for i := range pairs {
-		if !pairs[i].upper.there {
+		if !pairs[i].upper.there || pairs[i].upper.isSocket() {
 			continue
 		}
 		if err := c.visit(dir, pairs[i]); err != nil {
@@ -187,7 +187,7 @@ func (c *comparer) join(dir pair, lower, upper []string) ([]pair, error) {
 	return pairs, nil
 }
 
-// inspect reads the metadata of a name. Sockets count as missing: no layer holds them.
+// inspect reads the metadata of a name.
 func inspect(dirfd int, name string) (half, error) {
 	h := half{fd: -1}
 	if err := unix.Fstatat(dirfd, name, &h.st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -196,12 +196,15 @@ func inspect(dirfd int, name string) (half, error) {
 		}
 		return h, fmt.Errorf("inspecting %q: %w", name, err)
 	}
-	h.there = h.kind() != unix.S_IFSOCK
+	h.there = true
 	return h, nil
 }
 
 func (h *half) kind() uint32 { return h.st.Mode & unix.S_IFMT }
 func (h *half) isDir() bool  { return h.there && h.kind() == unix.S_IFDIR }
+
+// isSocket: no tar holds it, so that no layer does.
+func (h *half) isSocket() bool { return h.there && h.kind() == unix.S_IFSOCK }
 
 // emptyDir is true of an empty lost+found and of a missing one.
 func emptyDir(dirfd int, h half) bool {
@@ -226,9 +229,10 @@ func (c *comparer) deletions(dir pair, pairs []pair) {
 	gone, kept := 0, 0
 	for i := range pairs {
 		switch {
-		case pairs[i].lower.there && pairs[i].upper.there:
+		case !pairs[i].lower.there || pairs[i].lower.isSocket():
+		case pairs[i].upper.there && !pairs[i].upper.isSocket():
 			kept++
-		case pairs[i].lower.there:
+		default:
 			gone++
 		}
 	}
@@ -238,8 +242,17 @@ func (c *comparer) deletions(dir pair, pairs []pair) {
 		c.records = append(c.records, record{path: dir.path + "/" + opaqueMarker, out: outOpaque})
 	}
 	for i := range pairs {
-		if !pairs[i].upper.there {
+		switch {
+		case !pairs[i].upper.there && pairs[i].lower.isSocket():
+			c.records = append(c.records, record{path: pairs[i].path, kind: Delete, out: outNothing, listed: true})
+		case !pairs[i].upper.there:
 			c.records = append(c.records, record{path: pairs[i].path, kind: Delete, out: out, listed: true})
+		case pairs[i].upper.isSocket() && !pairs[i].lower.isSocket(): // in the layer what was there is deleted
+			r := record{path: pairs[i].path, kind: Add, out: outNothing, listed: true}
+			if pairs[i].lower.there {
+				r.kind, r.out = Modify, out
+			}
+			c.records = append(c.records, r)
 		}
 	}
 }

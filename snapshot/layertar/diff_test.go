@@ -63,10 +63,10 @@ func TestDiff(t *testing.T) {
 		{"link broken", func(in func(string) string) error {
 			return errors.Join(os.Remove(in("l/b")), os.WriteFile(in("l/b"), []byte("shared"), 0o644), os.Chmod(in("l/b"), 0o644), os.Chtimes(in("l/b"), epoch, epoch))
 		}, "l/ l/b", "C /l, C /l/b"},
-		{"socket", func(in func(string) string) error { return unix.Mknod(in("sock"), unix.S_IFSOCK|0o600, 0) }, "./", ""},
+		{"socket", func(in func(string) string) error { return unix.Mknod(in("sock"), unix.S_IFSOCK|0o600, 0) }, "./", "A /sock"},
 		{"socket in place of a file", func(in func(string) string) error {
 			return errors.Join(os.Remove(in("f")), unix.Mknod(in("f"), unix.S_IFSOCK|0o600, 0))
-		}, "./ .wh.f", "D /f"},
+		}, "./ .wh.f", "C /f"},
 		{"lost+found is gone", func(in func(string) string) error { return os.Remove(in("lost+found")) }, "./", ""},
 		{"lost+found is used", func(in func(string) string) error { return os.WriteFile(in("lost+found/x"), nil, 0o600) }, "lost+found/ lost+found/x", "C /lost+found, A /lost+found/x"},
 		{"order", func(in func(string) string) error {
