@@ -113,10 +113,14 @@ func (c *comparer) walk(dir pair) error {
 	}
 	c.deletions(dir, pairs)
 	for i := range pairs {
-		if !pairs[i].upper.there || pairs[i].upper.isSocket() {
+		visit := c.visit
+		switch {
+		case !pairs[i].upper.there:
 			continue
+		case pairs[i].upper.isSocket():
+			visit = c.visitSocket
 		}
-		if err := c.visit(dir, pairs[i]); err != nil {
+		if err := visit(dir, pairs[i]); err != nil {
 			return err
 		}
 	}
@@ -275,6 +279,22 @@ func (c *comparer) visit(parent, p pair) error {
 	c.links.note(p, !r.listed)
 	if r.listed {
 		c.records = append(c.records, r)
+	}
+	return nil
+}
+
+// visitSocket compares a socket with one that was there; deletions has recorded those
+// that are new.
+func (c *comparer) visitSocket(parent, p pair) error {
+	if !p.lower.isSocket() {
+		return nil
+	}
+	differ, err := c.filesDiffer(parent, p)
+	if err != nil {
+		return fmt.Errorf("comparing %q: %w", p.path, err)
+	}
+	if differ {
+		c.records = append(c.records, record{path: p.path, kind: Modify, out: outNothing, listed: true})
 	}
 	return nil
 }
