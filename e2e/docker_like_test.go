@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -24,44 +23,6 @@ func newScript(t *testing.T, d *dockerd, ref string) *script {
 	return &script{t: t, d: d, ref: ref, dir: scratch(t)}
 }
 
-// TestDockerComparer: two of Docker's own drivers, one of them without overlay's
-// ways, are the same to the script. So what it compares is what a driver has to do,
-// and it finds no differences where there are none.
-func TestDockerComparer(t *testing.T) {
-	if testing.Short() {
-		t.Skip("half a minute: two dockerds go through a long script")
-	}
-	if os.Getenv("BLOCKSTORE_UML") != "" {
-		t.Skip("no time for vfs where system calls are slow: the comparer is the same on the machine's own kernel")
-	}
-	archive, ref := smallArchive(t)
-	overlay := newScript(t, newDockerd(t, scratch(t), "overlay2"), ref)
-	overlay.overlay = true
-	overlay.run(archive)
-	vfs := newScript(t, newDockerd(t, reflinks(t), "vfs"), ref)
-	vfs.run(archive)
-	overlay.seen.mustEqual(t, &vfs.seen, "overlay2", "vfs")
-	require.NotEmpty(t, overlay.seen.names)
-	overlay.clear()
-	vfs.clear()
-}
-
-// reflinks is a directory on a file system in which vfs's copies cost no data: btrfs
-// on a loop device.
-func reflinks(t *testing.T) string {
-	t.Helper()
-	dir := scratch(t)
-	file, at := filepath.Join(dir, "disk"), filepath.Join(dir, "m")
-	require.NoError(t, os.Mkdir(at, 0o700))
-	command(t, "truncate", "-s", "8G", file)
-	command(t, "mkfs.btrfs", "-q", file)
-	command(t, "mount", "-o", "loop,nobarrier", file, at)
-	t.Cleanup(func() { command(t, "umount", at) })
-	own := filepath.Join(at, "d")
-	require.NoError(t, os.Mkdir(own, 0o700))
-	return own
-}
-
 // TestDockerLikeOverlay2: what people do with docker gives on our store what it gives
 // on overlay2, and leaves nothing behind.
 func TestDockerLikeOverlay2(t *testing.T) {
@@ -71,10 +32,9 @@ func TestDockerLikeOverlay2(t *testing.T) {
 	archive, ref := smallArchive(t)
 	v := newStore(t).serve()
 	theirs := newScript(t, newDockerd(t, scratch(t), "overlay2"), ref)
-	theirs.links, theirs.overlay = true, true
+	theirs.overlay = true
 	theirs.run(archive)
 	ours := newScript(t, v.dockerd(), ref)
-	ours.links = true
 	ours.run(archive)
 	theirs.seen.mustEqual(t, &ours.seen, "overlay2", "blockstore")
 	v.mustAgree(ours.d)
