@@ -3,8 +3,6 @@ package e2e
 import (
 	"path/filepath"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 )
 
 // smallArchive is the real image's second stage, Debian with Python, as a docker
