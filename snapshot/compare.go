@@ -28,10 +28,16 @@ func (s *Store) Compare(ctx context.Context, r CompareRequest) (_ *Comparison, e
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	if r.Below != r.Name { // a parent's lock comes before its child's
-		c.unlock(s.names.read(r.Below))
+	first, second := r.Below, r.Name // a parent's lock comes before its child's
+	if below, err := s.Stat(ctx, r.Below); err == nil {
+		if upsideDown, err := s.standsOn(below, r.Name); err == nil && upsideDown {
+			first, second = second, first
+		}
 	}
-	c.unlock(s.names.read(r.Name))
+	if first != second {
+		c.unlock(s.names.read(first))
+	}
+	c.unlock(s.names.read(second))
 	if c.Info, err = s.Stat(ctx, r.Name); err != nil {
 		return nil, err
 	}
