@@ -76,8 +76,8 @@ func (p *Plugin) applyDiff(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	id, parent := query.Get("id"), query.Get("parent")
 	w.(*answer).id = id
-	body := &drained{r: r.Body}
-	defer body.drain()
+	// dockerd sends all of the body before it listens to the answer. It may have ended in an error.
+	defer func() { _, _ = io.Copy(io.Discard, r.Body) }()
 	if err := checkID(id); err != nil {
 		return err
 	}
@@ -91,18 +91,10 @@ func (p *Plugin) applyDiff(w http.ResponseWriter, r *http.Request) error {
 	}
 	p.fresh.used(id)
 	st, _ := p.told()
-	applied, err := p.store.Fill(ctx, Name(id), snapshot.FillRequest{Tar: body, Owners: st.toHostMap()})
+	applied, err := p.store.Fill(ctx, Name(id), snapshot.FillRequest{Tar: r.Body, Owners: st.toHostMap()})
 	if err != nil {
 		return err
 	}
 	writeAnswer(w, sized{applied.Size})
 	return nil
 }
-
-// drained is a request's body that is read to its end in any case: dockerd sends
-// all of it before it listens to the answer.
-type drained struct{ r io.Reader }
-
-func (d *drained) Read(b []byte) (int, error) { return d.r.Read(b) }
-
-func (d *drained) drain() { _, _ = io.Copy(io.Discard, d.r) } // it may have ended in an error before

@@ -83,7 +83,10 @@ func Labelled(ms []Mount, target, label string) error {
 	if err := All(ms, target); err != nil {
 		return err
 	}
-	if err := relabel(target, label); err != nil && !last.ReadOnly() {
+	if last.ReadOnly() { // its files keep the labels that they were sealed with
+		return nil
+	}
+	if err := relabel(target, label); err != nil {
 		for range ms {
 			err = errors.Join(err, Unmount(target))
 		}
