@@ -113,7 +113,7 @@ demo: deps build realimage ## load a real image, change a container, show, commi
 	scripts/demo.sh
 
 .PHONY: bench-docker
-bench-docker: deps build realimage ## Docker's storage drivers side by side, half an hour; OUT=NAME keeps NAME-host.json, NAME-uml.json
+bench-docker: deps build realimage ## Docker's storage drivers side by side, takes long; OUT=NAME keeps NAME-host.json, NAME-uml.json
 	$(GO) build -trimpath -o bin/dockerbench ./perf/dockerbench
 	$(if $(OUT),mkdir -p $(dir $(OUT)))
 	bin/dockerbench --image $$(vagrant/realimage/make)/docker-archive.tar $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
