@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -94,7 +93,6 @@ func newStoreIn(t *testing.T, dir string, args ...string) *store {
 type result struct {
 	code           int
 	stdout, stderr string
-	maxRSS         int64 // bytes
 }
 
 func (s *store) try(args ...string) result {
@@ -107,8 +105,7 @@ func (s *store) try(args ...string) result {
 	if err != nil && !errors.As(err, &exit) {
 		require.NoError(s.t, err)
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String(), usage.Maxrss << 10}
+	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
 // run runs a command that must succeed and returns its stdout without the last

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -146,23 +147,36 @@ func leftProcesses() []error {
 // nameChildren names our children, and ends them.
 func nameChildren() []error {
 	var errs []error
-	lists, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil {
-		return []error{err}
+	for _, c := range children() {
+		errs = append(errs, fmt.Errorf("left behind: process %d: %s", c.pid, c.command))
+		errs = append(errs, unix.Kill(c.pid, unix.SIGKILL))
 	}
+	return compact(errs)
+}
+
+// child is a process of ours with its command line, which is empty while the
+// process is between two programs and after its end.
+type child struct {
+	pid     int
+	command string
+}
+
+func children() []child {
+	var found []child
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
 	for _, list := range lists {
 		text, err := os.ReadFile(list)
 		if err != nil {
 			continue // the thread has ended
 		}
-		for _, pid := range strings.Fields(string(text)) {
-			command, _ := os.ReadFile("/proc/" + pid + "/cmdline")
-			errs = append(errs, fmt.Errorf("left behind: process %s: %s", pid, strings.ReplaceAll(string(command), "\x00", " ")))
-			var n int
-			if _, err := fmt.Sscan(pid, &n); err == nil {
-				errs = append(errs, unix.Kill(n, unix.SIGKILL))
+		for _, word := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(word)
+			if err != nil {
+				continue
 			}
+			command, _ := os.ReadFile("/proc/" + word + "/cmdline")
+			found = append(found, child{pid, strings.ReplaceAll(string(command), "\x00", " ")})
 		}
 	}
-	return compact(errs)
+	return found
 }

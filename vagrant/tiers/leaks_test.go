@@ -4,7 +4,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -62,6 +64,10 @@ func TestAProcessIsALeakAndIsEnded(t *testing.T) {
 	require.NoError(t, adoptOrphans())
 	t.Cleanup(func() { assert.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)) })
 	require.NoError(t, exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 &").Run())
+	require.Eventually(t, func() bool {
+		c := children()
+		return len(c) == 1 && strings.HasPrefix(c[0].command, "sleep 1000")
+	}, time.Minute, time.Millisecond, "the child of sh becomes a sleep")
 	found := nameChildren()
 	require.Len(t, found, 1)
 	assert.Contains(t, found[0].Error(), "sleep 1000")
