@@ -256,6 +256,24 @@ func (s *Store) Discard(ctx context.Context, name string) error {
 	return s.remove(ctx, in)
 }
 
+// Drop commits the removal of what nothing stands on, and leaves the rest to the
+// next Sweep: so it costs one commit, and is never held up by those who have the
+// snapshot mounted. What Mount shows is ErrBusy.
+func (s *Store) Drop(ctx context.Context, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer s.names.write(name)()
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return err
+	}
+	if in.Kind != KindView && in.Mounted != "" {
+		return fmt.Errorf("%s %q is mounted at %s; `umount` it first: %w", in.Kind, name, in.Mounted, ErrBusy)
+	}
+	return s.commit(func(t *tx) error { _, err := t.dropSnapshot(name); return err })
+}
+
 // remove commits a removal and does it, as far as the kernel lets it.
 func (s *Store) remove(ctx context.Context, in Info) error {
 	if err := s.commit(func(t *tx) error { _, err := t.dropSnapshot(in.Name); return err }); err != nil {

@@ -71,7 +71,7 @@ func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Appl
 	in.Kind, in.Filling, in.NoTar = KindLayer, false, true
 	in.DiffID, in.TarSize = applied.DiffID, applied.TarBytes
 	in.Created, in.Updated = frozen, frozen
-	in.Volume.Sealed, err = s.vols.whileIdle(in.Volume.ID, func() error { return noSpace(s.driver.Seal(ctx, in.Volume)) })
+	in.Volume.Sealed, err = s.vols.whileIdle(ctx, in.Volume.ID, func() error { return noSpace(s.driver.Seal(ctx, in.Volume)) })
 	if err != nil {
 		return applied, fmt.Errorf("sealing: %w", err)
 	}

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,6 +41,91 @@ func (t *tx) freeze(name string, at time.Time) (bool, error) {
 	return true, t.put(bucketSnapshots, name, in)
 }
 
+// FreezeRequest turns a container into a layer.
+type FreezeRequest struct {
+	// Name is the layer's; "" leaves the container's.
+	Name string
+	// Labels are the layer's. The container's are not inherited.
+	Labels map[string]string
+}
+
+// Freeze makes a container a layer, as it is now, in one commit; the container's
+// name is free then. What was written is durable before. The volume is sealed
+// unless somebody has it mounted: then that happens when it is next used by
+// nobody, and who has files open for writing can change the layer until then. The
+// layer has no tar record, see Info.NoTar.
+//
+// A snapshot that is no container is ErrInvalid, a name that is taken ErrExists.
+func (s *Store) Freeze(ctx context.Context, container string, r FreezeRequest) (Info, error) {
+	if r.Name == "" {
+		r.Name = container
+	}
+	if err := checkName(r.Name); err != nil {
+		return Info{}, err
+	}
+	defer s.names.writeBoth(container, r.Name)()
+	in, err := s.Stat(ctx, container)
+	if err == nil && r.Name != container {
+		if old, err := s.Stat(ctx, r.Name); err == nil {
+			return Info{}, fmt.Errorf("%s %q: %w", old.Kind, r.Name, ErrExists)
+		}
+	}
+	if err == nil {
+		err = in.mayBearChildren(true)
+	}
+	if err == nil && in.Kind != KindContainer {
+		err = fmt.Errorf("it is a %s already: %w", in.Kind, ErrInvalid)
+	}
+	if err == nil {
+		in, err = s.freezeAs(ctx, in, r)
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("making container %q a layer: %w", container, err)
+	}
+	return s.withMount(in), nil
+}
+
+func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info, err error) {
+	if in.Volume.Sealed, err = s.settle(ctx, in.Volume); err != nil {
+		return in, err
+	}
+	failpoint.Hit("freeze.settled")
+	if in.Usage, err = s.driver.Usage(ctx, in.Volume); err != nil {
+		return in, err
+	}
+	old := in.Name
+	in.Name, in.Kind, in.NoTar, in.Labels = r.Name, KindLayer, true, r.Labels
+	in.Created = time.Now().UTC()
+	in.Updated = in.Created
+	err = s.commit(func(t *tx) error {
+		if err := t.rename(old, in.Name); err != nil {
+			return err
+		}
+		return t.put(bucketSnapshots, in.Name, in)
+	})
+	if err != nil {
+		return in, err
+	}
+	failpoint.Hit("freeze.committed")
+	if !in.Volume.Sealed {
+		s.vols.refuseWriters(in.Volume.ID)
+	}
+	return in, nil
+}
+
+// settle makes what is in a volume durable, and seals it unless it is in use.
+func (s *Store) settle(ctx context.Context, v Volume) (sealed bool, err error) {
+	sealed, err = s.vols.whileIdle(ctx, v.ID, func() error { return noSpace(s.driver.Seal(ctx, v)) })
+	if err != nil && !errors.Is(err, ErrBusy) || sealed {
+		return sealed, err
+	}
+	dir, release, err := s.vols.use(ctx, v)
+	if err != nil {
+		return false, err
+	}
+	return false, errors.Join(noSpace(syncTree(dir)), release())
+}
+
 // volume is a snapshot and its volume, which is sealed if it is a layer's.
 func (s *Store) volume(ctx context.Context, name string) (Info, Volume, error) {
 	in, err := s.Stat(ctx, name)
@@ -58,7 +144,7 @@ func (s *Store) sealed(ctx context.Context, name string) (Volume, error) {
 		return in.Volume, err
 	}
 	v := in.Volume
-	_, err = s.vols.whileIdle(v.ID, func() error {
+	_, err = s.vols.whileIdle(ctx, v.ID, func() error {
 		if in, err = s.Stat(ctx, name); err != nil || in.Volume.Sealed { // somebody else has done it
 			v = in.Volume
 			return err

@@ -61,6 +61,24 @@ func (n *nameLocks) read(name string) func() {
 	return func() { l.RUnlock(); n.drop(name, l) }
 }
 
+// writeBoth locks two names for one. Neither need stand on the other, so there is no
+// order in which others take them: it never waits for one while it has the other.
+func (n *nameLocks) writeBoth(a, b string) func() {
+	if a == b {
+		return n.write(a)
+	}
+	for {
+		unlock := n.write(a)
+		l := n.hold(b)
+		if l.TryLock() {
+			return func() { l.Unlock(); n.drop(b, l); unlock() }
+		}
+		n.drop(b, l)
+		unlock()
+		a, b = b, a
+	}
+}
+
 // claims are names that one transaction may remove: those that nobody else has
 // locked. They stay write-locked until release.
 type claims struct {

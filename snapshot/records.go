@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -108,6 +109,29 @@ func (t *tx) addSnapshot(in Info) error {
 		}
 	}
 	return t.put(bucketSnapshots, in.Name, in)
+}
+
+// rename gives a container another name. Its record is for the caller to put.
+func (t *tx) rename(name, to string) error {
+	in, err := t.snapshot(name)
+	if err != nil || name == to {
+		return err
+	}
+	if _, err := t.snapshot(to); !errors.Is(err, ErrNotFound) {
+		return errors.Join(err, fmt.Errorf("%q: %w", to, ErrExists))
+	}
+	if in.Parent != "" {
+		if err := t.remove(bucketChildren, in.Parent+"\x00"+name); err != nil {
+			return err
+		}
+		if err := t.t.Bucket(bucketChildren).Put([]byte(in.Parent+"\x00"+to), nil); err != nil {
+			return err
+		}
+	}
+	if err := t.t.Bucket(bucketVolumes).Put([]byte(volumeKey(in.Volume.ID)), []byte(to)); err != nil {
+		return err
+	}
+	return t.remove(bucketSnapshots, name)
 }
 
 // dropSnapshot takes a snapshot out and marks its volume as garbage. It refuses

@@ -259,10 +259,15 @@ func (v *volumes) detach(ctx context.Context, vol Volume) error {
 }
 
 // whileIdle runs fn if nobody uses the volume, and nobody begins to meanwhile. It
-// says whether it did.
-func (v *volumes) whileIdle(id VolumeID, fn func() error) (bool, error) {
+// says whether it did. What was lent and is not mounted is taken back for it.
+func (v *volumes) whileIdle(ctx context.Context, id VolumeID, fn func() error) (bool, error) {
 	st, unlock := v.state(id)
 	defer unlock()
+	if st.active.Load() == 1 {
+		if err := v.unlend(ctx, st, id); err != nil && !errors.Is(err, ErrBusy) {
+			return false, err
+		}
+	}
 	if st.active.Load() > 0 {
 		return false, nil
 	}

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -15,6 +17,7 @@ import (
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/layertar"
+	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // doorCases are what the doors need beyond images: containers that become
@@ -24,6 +27,11 @@ func doorCases() []testCase {
 		{name: "FreezeParent", run: freezeParent},
 		{name: "FreezeParentInUse", run: freezeParentInUse},
 		{name: "FreezeParentWhileWritten", run: freezeParentWhileWritten},
+		{name: "Freeze", run: freeze},
+		{name: "FreezeLent", run: freezeLent},
+		{name: "FreezeRules", run: freezeRules},
+		{name: "Relabel", run: relabel},
+		{name: "Drop", run: drop},
 		{name: "Fill", run: filling},
 		{name: "FillOnce", run: fillOnce},
 		{name: "FillMounted", run: fillMounted},
@@ -129,6 +137,160 @@ func freezeParentWhileWritten(t *testing.T, e *env) {
 	e.in("c", func(dir string) { require.Equal(t, "before and after", e.read(dir, "f")) })
 	e.reopen()
 	require.Equal(t, []string{"/f C"}, e.differences("b", "a"))
+}
+
+func freeze(t *testing.T, e *env) {
+	e.create("a", "")
+	e.in("a", func(dir string) { e.write(dir, "f", "of a") })
+	_, err := e.s.Relabel(e.ctx(), "a", func(map[string]string) (map[string]string, error) {
+		return map[string]string{"of": "the container"}, nil
+	})
+	e.ok(err)
+	before := time.Now()
+	layer, err := e.s.Freeze(e.ctx(), "a", snapshot.FreezeRequest{Name: "layer a", Labels: map[string]string{"of": "the layer"}})
+	e.ok(err)
+	require.Equal(t, snapshot.KindLayer, layer.Kind)
+	require.True(t, layer.Volume.Sealed)
+	require.Equal(t, map[string]string{"of": "the layer"}, layer.Labels)
+	require.Equal(t, layer.Created, layer.Updated)
+	require.False(t, layer.Created.Before(before.Truncate(0)))
+	require.Positive(t, layer.Usage.Added)
+	_, err = e.s.Stat(e.ctx(), "a")
+	require.ErrorIs(t, err, snapshot.ErrNotFound)
+
+	e.create("a", "layer a") // the name is free
+	e.in("a", func(dir string) {
+		require.Equal(t, "of a", e.read(dir, "f"))
+		e.write(dir, "g", "of the second")
+	})
+	_, err = e.s.Freeze(e.ctx(), "a", snapshot.FreezeRequest{})
+	e.ok(err)
+	children, err := e.s.Children(e.ctx(), "layer a")
+	e.ok(err)
+	require.Len(t, children, 1)
+	require.Equal(t, []string{"/g A"}, e.differences("a", "layer a"))
+	e.reopen()
+	e.in("a", func(dir string) {
+		require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "h"), nil, 0o600), unix.EROFS)
+	})
+	require.ErrorIs(t, e.s.Remove(e.ctx(), "layer a"), snapshot.ErrBusy)
+	e.remove("a", "layer a")
+}
+
+// freezeLent: what was lent counts as idle once nobody has it mounted.
+func freezeLent(t *testing.T, e *env) {
+	e.create("a", "")
+	dir := e.lent("a")
+	e.write(dir, "f", "one")
+	layer, err := e.s.Freeze(e.ctx(), "a", snapshot.FreezeRequest{Name: "layer"})
+	e.ok(err)
+	require.False(t, layer.Volume.Sealed, "it is mounted")
+	e.write(dir, "f", "two") // by who had it mounted
+	e.create("on it", "layer")
+	e.ok(mount.Unmount(dir))
+	e.view("view", "layer")
+	layer, err = e.s.Stat(e.ctx(), "layer")
+	e.ok(err)
+	require.True(t, layer.Volume.Sealed)
+	e.in("view", func(dir string) { require.Equal(t, "two", e.read(dir, "f")) })
+	e.in("on it", func(dir string) { require.Equal(t, "two", e.read(dir, "f")) })
+
+	e.create("b", "layer")
+	e.write(e.lent("b"), "f", "three")
+	e.ok(mount.Unmount(filepath.Join(e.dir, "lent b")))
+	layer, err = e.s.Freeze(e.ctx(), "b", snapshot.FreezeRequest{})
+	e.ok(err)
+	require.True(t, layer.Volume.Sealed, "nobody has it mounted any more")
+	e.in("b", func(dir string) { require.Equal(t, "three", e.read(dir, "f")) })
+}
+
+// lent mounts a container as containerd does.
+func (e *env) lent(name string) string {
+	e.t.Helper()
+	ms, err := e.s.Mounts(e.ctx(), name)
+	e.ok(err)
+	dir := filepath.Join(e.dir, "lent "+name)
+	e.ok(os.MkdirAll(dir, 0o700))
+	e.ok(mount.All(ms, dir))
+	e.t.Cleanup(func() { _ = mount.Detach(dir) })
+	return dir
+}
+
+func freezeRules(t *testing.T, e *env) {
+	rules := func(name, to string, want error) {
+		t.Helper()
+		_, err := e.s.Freeze(e.ctx(), name, snapshot.FreezeRequest{Name: to})
+		require.ErrorIs(t, err, want, "%q as %q", name, to)
+	}
+	e.create("a", "")
+	rules("a", "layer", nil)
+	e.view("view", "layer")
+	e.create("b", "layer")
+	rules("none", "x", snapshot.ErrNotFound)
+	rules("view", "x", snapshot.ErrInvalid)
+	rules("layer", "x", snapshot.ErrInvalid)
+	rules("layer", "", snapshot.ErrInvalid)
+	rules("b", "layer", snapshot.ErrExists)
+	rules("b", "view", snapshot.ErrExists)
+	rules("b", "x\x00y", snapshot.ErrInvalid)
+	e.in("b", func(dir string) { e.write(dir, "f", "what was refused changed nothing") })
+
+	var wg sync.WaitGroup // two that cross
+	e.create("c", "layer")
+	done := make([]error, 2)
+	for i, pair := range [][2]string{{"b", "c"}, {"c", "b"}} {
+		wg.Go(func() { _, done[i] = e.s.Freeze(e.ctx(), pair[0], snapshot.FreezeRequest{Name: pair[1]}) })
+	}
+	wg.Wait()
+	for _, err := range done {
+		require.ErrorIs(t, err, snapshot.ErrExists)
+	}
+}
+
+func relabel(t *testing.T, e *env) {
+	e.create("a", "")
+	change := func(name string, fn func(map[string]string) (map[string]string, error)) (snapshot.Info, error) {
+		return e.s.Relabel(e.ctx(), name, fn)
+	}
+	in, err := change("a", func(old map[string]string) (map[string]string, error) {
+		require.Empty(t, old)
+		return map[string]string{"k": "v"}, nil
+	})
+	e.ok(err)
+	require.True(t, in.Updated.After(in.Created))
+	e.reopen()
+	again, err := e.s.Stat(e.ctx(), "a")
+	e.ok(err)
+	require.Equal(t, in, again)
+	refused := errors.New("refused")
+	_, err = change("a", func(old map[string]string) (map[string]string, error) { old["k"] = "w"; return old, refused })
+	require.ErrorIs(t, err, refused)
+	_, err = change("none", nil)
+	require.ErrorIs(t, err, snapshot.ErrNotFound)
+	again, err = e.s.Stat(e.ctx(), "a")
+	e.ok(err)
+	require.Equal(t, in, again)
+}
+
+func drop(t *testing.T, e *env) {
+	require.ErrorIs(t, e.s.Drop(e.ctx(), "a"), snapshot.ErrNotFound)
+	e.create("a", "")
+	e.onTop("b", "a")
+	require.ErrorIs(t, e.s.Drop(e.ctx(), "a"), snapshot.ErrBusy, "its child needs it")
+	e.mount("b")
+	require.ErrorIs(t, e.s.Drop(e.ctx(), "b"), snapshot.ErrBusy, "it is mounted")
+	e.unmount("b")
+	dir := e.lent("b")
+	e.ok(e.s.Drop(e.ctx(), "b"))
+	e.ok(e.s.Drop(e.ctx(), "a"))
+	e.create("b", "") // the name is free
+	e.ok(e.s.Sweep(e.ctx()))
+	e.write(dir, "f", "who has it mounted keeps it")
+	e.ok(mount.Unmount(dir))
+	waitFor(t, "the volumes to go", func() bool {
+		e.ok(e.s.Sweep(e.ctx()))
+		return len(e.volumes()) <= 1
+	})
 }
 
 func (e *env) fill(name string, layer []byte) layertar.Applied {

@@ -83,6 +83,28 @@ func operations() []operation {
 			undo: func(e *env) { e.remove("new", "spare"); makeSpare(e) },
 		},
 		{
+			name: "Freeze",
+			do: func(e *env) error {
+				return second(e.s.Freeze(e.ctx(), "spare", snapshot.FreezeRequest{Name: "frozen"}))
+			},
+			done: func(e *env) bool {
+				if e.has("frozen") {
+					return e.kind("frozen") == snapshot.KindLayer && !e.has("spare")
+				}
+				e.in("spare", func(dir string) { e.write(dir, "f", "f") }) // it is a container still
+				return false
+			},
+			undo: func(e *env) { e.remove("frozen"); makeSpare(e) },
+		},
+		{
+			name: "Drop",
+			do: func(e *env) error {
+				return errors.Join(e.s.Drop(e.ctx(), "spare"), e.s.Sweep(e.ctx()))
+			},
+			done: func(e *env) bool { return !e.has("spare") },
+			undo: func(e *env) { makeSpare(e) },
+		},
+		{
 			name: "Seal", // of a layer that was frozen
 			before: func(e *env) {
 				e.open()
