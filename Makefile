@@ -45,7 +45,7 @@ SHARE    = $(DESTDIR)$(PREFIX)/share
 install: build ## the binary, systemd's units and the shells' completions, below DESTDIR and PREFIX
 	install -D -m 0755 bin/blockstore $(DESTDIR)$(PREFIX)/bin/blockstore
 	install -d $(DESTDIR)$(UNITDIR) $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
-	for unit in blockstore.service blockstore-docker.socket; do \
+	for unit in blockstore.service blockstore-docker.socket blockstore-containerd.socket; do \
 		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' packaging/systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
 	done
 	bin/blockstore completion bash >$(SHARE)/bash-completion/completions/blockstore

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,6 +37,8 @@ func fakeApp(fs string, kinds ...snapshot.Kind) (*app, *bytes.Buffer, *bytes.Buf
 		stdin: &bytes.Buffer{}, stdout: &out, stderr: &errs, kinds: kinds,
 		euid:   func() int { return 0 },
 		fsType: func(string) (string, error) { return fs, nil },
+
+		inherited: func() (map[string][]net.Listener, error) { return nil, nil },
 	}, &out, &errs
 }
 

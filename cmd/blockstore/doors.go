@@ -9,6 +9,7 @@ import (
 
 	"blockstore.dev/blockstore/graphdriver"
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshotter"
 )
 
 // door is a way into the store for others than the command line. Serve returns
@@ -39,11 +40,18 @@ type doorKind struct {
 func doors() []doorKind {
 	return []doorKind{
 		{name: "docker", socket: "/run/docker/plugins/blockstore.sock", about: "Docker, as a graphdriver plugin", open: openDocker},
+		{name: "containerd", socket: containerdSocket, about: "containerd, as a proxy plugin", open: openContainerd},
 	}
 }
 
 func openDocker(s *snapshot.Store, o doorOptions) (door, error) {
 	return graphdriver.New(s, graphdriver.Options{Log: o.log, Version: o.version})
+}
+
+const containerdSocket = "/run/blockstore/containerd.sock"
+
+func openContainerd(s *snapshot.Store, o doorOptions) (door, error) {
+	return snapshotter.New(s, snapshotter.Options{Log: o.log}), nil
 }
 
 // opened is a door with the socket that it listens on.

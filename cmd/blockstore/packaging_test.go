@@ -30,11 +30,15 @@ func TestUnitsVerify(t *testing.T) {
 	self, err := os.Executable()
 	require.NoError(t, err)
 	dir := t.TempDir()
-	for _, name := range []string{"blockstore.service", "blockstore-docker.socket"} {
+	units := []string{"blockstore.service"}
+	for _, d := range doors() {
+		units = append(units, "blockstore-"+d.name+".socket")
+	}
+	for _, name := range units {
 		text := strings.ReplaceAll(unit(t, name), "/usr/local/bin/blockstore", self)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	for _, name := range []string{"blockstore.service", "blockstore-docker.socket"} {
+	for _, name := range units {
 		cmd := exec.Command(analyze, "verify", "--man=no", "--recursive-errors=no", filepath.Join(dir, name))
 		cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
 		out, err := cmd.CombinedOutput()
@@ -56,20 +60,25 @@ func TestUnitsShareTheMachinesMounts(t *testing.T) {
 
 // TestUnitsFitTheProgram: what the units name is what the program takes.
 func TestUnitsFitTheProgram(t *testing.T) {
-	service, socket := unit(t, "blockstore.service"), unit(t, "blockstore-docker.socket")
+	service := unit(t, "blockstore.service")
 	command := regexp.MustCompile(`(?m)^ExecStart=\S+/blockstore (.*)$`).FindStringSubmatch(service)
 	require.NotNil(t, command)
 	cmd, args, err := newApp(os.Stdin, os.Stdout, os.Stderr).rootCommand().Find(strings.Fields(command[1]))
 	require.NoError(t, err)
 	require.Equal(t, "serve", cmd.Name())
 	require.NoError(t, cmd.ParseFlags(args))
-	docker := doors()[0]
-	require.Contains(t, socket, "\nListenStream="+docker.socket+"\n")
-	require.Contains(t, socket, "\nFileDescriptorName="+docker.name+"\n")
-	require.Contains(t, socket, "\nSocketMode=0600\n")
 	require.Contains(t, service, "\nKillMode=process\n")
 	require.Contains(t, service, "\nType=notify\n")
-	for _, u := range []string{service, socket} {
-		require.Contains(t, u, "\nBefore=docker.service\n")
+	before := regexp.MustCompile(`(?m)^Before=(.*)$`).FindStringSubmatch(service)
+	require.NotNil(t, before)
+	for _, d := range doors() {
+		name := "blockstore-" + d.name + ".socket"
+		socket := unit(t, name)
+		require.Contains(t, socket, "\nListenStream="+d.socket+"\n")
+		require.Contains(t, socket, "\nFileDescriptorName="+d.name+"\n")
+		require.Contains(t, socket, "\nSocketMode=0600\n")
+		require.Contains(t, socket, "\nBefore="+d.name+".service\n")
+		require.Contains(t, service, "\nSockets="+name+"\n")
+		require.Contains(t, strings.Fields(before[1]), d.name+".service")
 	}
 }

@@ -25,6 +25,7 @@ type serveDoor struct {
 }
 
 func (a *app) serveCommand() *cobra.Command {
+	var config string
 	flags := make([]serveDoor, len(a.doors))
 	var names, uses []string
 	for _, k := range a.doors {
@@ -39,11 +40,18 @@ it runs, every other verb works as before: the server does it. The verbs init,
 destroy and a second serve are refused.
 
 Sockets that systemd made are taken by their FileDescriptorName, which is the
-door's name. SIGTERM or Ctrl-C stops gracefully: calls end, mounts stay.`,
-		example:  "blockstore serve --docker",
+door's name, and need no flag. SIGTERM or Ctrl-C stops gracefully: calls end, mounts stay.`,
+		example: "blockstore serve --docker --containerd\n" +
+			"blockstore serve --print-containerd-config 1.7 >>/etc/containerd/config.toml",
 		logLevel: "info",
-		run:      func(ctx context.Context, _ []string) error { return a.serve(ctx, flags, names) },
+		run: func(ctx context.Context, _ []string) error {
+			if config != "" {
+				return a.printContainerdConfig(config, flags)
+			}
+			return a.serve(ctx, flags, names)
+		},
 	})
+	cmd.Flags().StringVar(&config, "print-containerd-config", "", fmt.Sprintf("print what containerd of this `VERSION` (%s) needs in its configuration, and end", strings.Join(containerdVersions(), ", ")))
 	for i, k := range a.doors {
 		cmd.Flags().BoolVar(&flags[i].asked, k.name, false, "serve "+k.about)
 		cmd.Flags().StringVar(&flags[i].socket, k.name+"-socket", "", fmt.Sprintf("`PATH` of its socket (default %s); implies --%s", k.socket, k.name))
@@ -52,20 +60,12 @@ door's name. SIGTERM or Ctrl-C stops gracefully: calls end, mounts stay.`,
 }
 
 func (a *app) serve(ctx context.Context, flags []serveDoor, names []string) (err error) {
-	asked := false
-	for _, f := range flags {
-		asked = asked || f.asked || f.socket != ""
-	}
-	if !asked {
-		return usagef("serve needs a door: name at least one of %s", strings.Join(names, ", "))
-	}
 	if err := a.mustBeRoot(); err != nil {
 		return err
 	}
 	if err := a.refuseServed(ctx); err != nil {
 		return err
 	}
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(serveHeapGoal))
 	inherited, err := a.inherited()
 	if err != nil {
 		return err
@@ -75,6 +75,15 @@ func (a *app) serve(ctx context.Context, flags []serveDoor, names []string) (err
 			err = errors.Join(err, closeListeners(list))
 		}
 	}()
+	asked := false
+	for i, k := range a.doors {
+		flags[i].asked = flags[i].asked || flags[i].socket != "" || len(inherited[k.name]) > 0
+		asked = asked || flags[i].asked
+	}
+	if !asked {
+		return usagef("serve needs a door: name at least one of %s", strings.Join(names, ", "))
+	}
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(serveHeapGoal))
 	v := newService(a.log)
 	v.tell("STATUS=opening the store at " + a.root)
 	s, served, err := a.openStore(ctx)
@@ -118,7 +127,7 @@ func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, flag
 	}})
 	for i, k := range a.doors {
 		f := flags[i]
-		if !f.asked && f.socket == "" {
+		if !f.asked {
 			continue
 		}
 		if f.socket == "" {

@@ -137,6 +137,7 @@ func TestServeNeedsADoor(t *testing.T) {
 	require.Equal(t, exitUsage, a.run(context.Background(), []string{"serve"}))
 	require.Empty(t, out.String())
 	require.Contains(t, errs.String(), "--docker")
+	require.Contains(t, errs.String(), "--containerd")
 }
 
 func TestServedVerbs(t *testing.T) {

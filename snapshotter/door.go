@@ -1,0 +1,105 @@
+package snapshotter
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"google.golang.org/grpc"
+
+	"blockstore.dev/blockstore/snapshot"
+)
+
+// Options of a Door. The zero value is ready.
+type Options struct {
+	// Log takes one line per call, at level debug, or error for calls that fail for
+	// other reasons than containerd's asking for what is not there, or is.
+	Log *slog.Logger
+}
+
+// Door serves one store to any number of plugins of containerd.
+type Door struct {
+	store *snapshot.Store
+	log   *slog.Logger
+}
+
+// Bounds of a door.
+const (
+	// maxMessage is that of containerd's client (defaults.DefaultMaxRecvMsgSize).
+	maxMessage = 16 << 20
+	// maxCalls is how many calls of one connection are worked on at once.
+	maxCalls = 256
+	// stopWait is how long calls under way may take to end when the server stops.
+	stopWait = 15 * time.Second
+)
+
+// New makes a door on an open store.
+func New(store *snapshot.Store, o Options) *Door {
+	d := &Door{store: store, log: o.Log}
+	if d.log == nil {
+		d.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	return d
+}
+
+// Serve answers on l until ctx is done and the calls that were under way then have
+// ended, or their time is over. It closes l.
+func (d *Door) Serve(ctx context.Context, l net.Listener) error {
+	srv := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxCalls),
+		grpc.UnaryInterceptor(d.unary), grpc.StreamInterceptor(d.stream), grpc.WaitForHandlers(true),
+	)
+	d.register(srv)
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		late := time.AfterFunc(stopWait, srv.Stop)
+		defer late.Stop()
+		srv.GracefulStop()
+	})
+	err := srv.Serve(l)
+	if !stop() {
+		<-stopped
+	}
+	return err
+}
+
+func (d *Door) register(srv *grpc.Server) {
+	snapshotsapi.RegisterSnapshotsServer(srv, service{door: d})
+}
+
+func (d *Door) unary(ctx context.Context, r any, call *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	began := time.Now()
+	answer, err := next(ctx, r)
+	return answer, d.ended(ctx, call.FullMethod, r, began, err)
+}
+
+func (d *Door) stream(srv any, out grpc.ServerStream, call *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	began := time.Now()
+	return d.ended(out.Context(), call.FullMethod, nil, began, next(srv, out))
+}
+
+// ended logs a call and gives its error the form in which gRPC carries it.
+func (d *Door) ended(ctx context.Context, method string, r any, began time.Time, err error) error {
+	args := []any{"call", method, "took", time.Since(began).Round(time.Microsecond)}
+	if k, ok := r.(interface{ GetKey() string }); ok {
+		args = append(args, "key", k.GetKey())
+	}
+	err = classify(err)
+	switch {
+	case err == nil:
+		d.log.DebugContext(ctx, "served", args...)
+		return nil
+	case errdefs.IsNotFound(err), errdefs.IsAlreadyExists(err), errors.Is(err, context.Canceled):
+		d.log.DebugContext(ctx, "served", append(args, "error", err)...)
+	default:
+		d.log.ErrorContext(ctx, "failed", append(args, "error", err)...)
+	}
+	return errgrpc.ToGRPC(err)
+}
