@@ -3,6 +3,7 @@ package snapshotter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"blockstore.dev/blockstore/snapshot"
 )
@@ -89,7 +91,7 @@ func (d *Door) stream(srv any, out grpc.ServerStream, call *grpc.StreamServerInf
 func (d *Door) ended(ctx context.Context, method string, r any, began time.Time, err error) error {
 	args := []any{"call", method, "took", time.Since(began).Round(time.Microsecond)}
 	if k, ok := r.(interface{ GetKey() string }); ok {
-		args = append(args, "key", k.GetKey())
+		args = append(args, "key", fmt.Sprintf("%.256s", k.GetKey()))
 	}
 	err = classify(err)
 	switch {
@@ -101,5 +103,6 @@ func (d *Door) ended(ctx context.Context, method string, r any, began time.Time,
 	default:
 		d.log.ErrorContext(ctx, "failed", append(args, "error", err)...)
 	}
-	return errgrpc.ToGRPC(err)
+	// As text and code alone: containerd shows errors with details once for each.
+	return status.Error(status.Code(errgrpc.ToGRPC(err)), err.Error())
 }

@@ -62,6 +62,9 @@ func (s *Snapshotter) make(ctx context.Context, key, parent string, opts []snaps
 	if _, err := remapping(base.Labels); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	in, err := do(ctx, name, snapshot.CreateRequest{Parent: s.scope.parent(parent), Size: size, Labels: base.Labels})
 	if err != nil {
 		return nil, classify(err)
