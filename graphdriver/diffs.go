@@ -67,7 +67,7 @@ func (p *Plugin) diff(w http.ResponseWriter, r *http.Request) (err error) {
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	w.Header().Set("Content-Type", "application/x-tar")
-	_, err = c.WriteTar(ctx, w, st.toContainerMap())
+	_, err = c.WriteTar(ctx, w, snapshot.TarOptions{Owners: st.toContainerMap()})
 	return err
 }
 

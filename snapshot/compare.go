@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"blockstore.dev/blockstore/snapshot/failpoint"
 	"blockstore.dev/blockstore/snapshot/layertar"
 )
 
 // Comparison shows two snapshots to this process until Close. Neither can be
-// removed meanwhile. Its methods may be called one after the other.
+// removed meanwhile, unless it is the copy of a container that is compared. Its
+// methods may be called one after the other.
 type Comparison struct {
 	// Info is the snapshot that is compared.
 	Info Info
@@ -34,32 +36,36 @@ func (s *Store) Compare(ctx context.Context, r CompareRequest) (_ *Comparison, e
 			first, second = second, first
 		}
 	}
-	if first != second {
-		c.unlock(s.names.read(first))
+	locked := map[string]func(){}
+	for _, name := range []string{first, second} {
+		if locked[name] == nil {
+			locked[name] = sync.OnceFunc(s.names.read(name))
+			c.undo = append(c.undo, func() error { locked[name](); return nil })
+		}
 	}
-	c.unlock(s.names.read(second))
 	if c.Info, err = s.Stat(ctx, r.Name); err != nil {
 		return nil, err
 	}
 	if r.Below != "" {
-		if err := c.showLower(ctx, s, r.Below); err != nil {
+		if err := c.showLower(ctx, s, r); err != nil {
 			return nil, err
 		}
 	}
-	if r.Instant && c.Info.Kind == KindContainer && s.vols.shown(c.Info.Volume.ID) {
-		err = c.showInstant(ctx, s)
-	} else {
-		err = c.show(ctx, s, r.Name, &c.upper)
+	if err := c.show(ctx, s, c.Info, r.Instant, &c.upper); err != nil {
+		return nil, err
 	}
-	return c, err
+	if r.Instant && c.Info.Kind == KindContainer {
+		locked[r.Name]() // whoever takes long to read the copy is in nobody's way
+	}
+	return c, nil
 }
 
-func (c *Comparison) unlock(unlock func()) {
-	c.undo = append(c.undo, func() error { unlock(); return nil })
-}
-
-func (c *Comparison) show(ctx context.Context, s *Store, name string, dir *string) error {
-	at, release, err := s.Use(ctx, name)
+// show shows a snapshot, or a sealed copy of a container if it has to be one instant.
+func (c *Comparison) show(ctx context.Context, s *Store, in Info, instant bool, dir *string) error {
+	if instant && in.Kind == KindContainer {
+		return c.showInstant(ctx, s, in.Volume, dir)
+	}
+	at, release, err := s.Use(ctx, in.Name)
 	if err != nil {
 		return err
 	}
@@ -70,19 +76,19 @@ func (c *Comparison) show(ctx context.Context, s *Store, name string, dir *strin
 
 // showLower shows the snapshot below. Files that it has in common with what stands
 // on it are known by their inodes.
-func (c *Comparison) showLower(ctx context.Context, s *Store, name string) error {
-	below, err := s.Stat(ctx, name)
+func (c *Comparison) showLower(ctx context.Context, s *Store, r CompareRequest) error {
+	below, err := s.Stat(ctx, r.Below)
 	if err != nil {
 		return err
 	}
-	ancestor, err := s.standsOn(c.Info, name)
+	ancestor, err := s.standsOn(c.Info, r.Below)
 	if err != nil {
 		return err
 	}
 	if ancestor {
 		c.opts = layertar.CompareOptions{Snapshots: true, FrozenAt: below.Created}
 	}
-	return c.show(ctx, s, name, &c.lower)
+	return c.show(ctx, s, below, r.Instant, &c.lower)
 }
 
 // standsOn says whether a snapshot has another one below it.
@@ -98,15 +104,14 @@ func (s *Store) standsOn(in Info, below string) (bool, error) {
 	return in.Parent == below, err
 }
 
-// showInstant shows a sealed copy of a container that is in use. A process that
-// dies leaves it as a volume that the catalog does not know, see the next open.
-func (c *Comparison) showInstant(ctx context.Context, s *Store) error {
+// showInstant shows a sealed copy of a container. A process that dies leaves it as a
+// volume that the catalog does not know, see the next open.
+func (c *Comparison) showInstant(ctx context.Context, s *Store, from Volume, dir *string) error {
 	ids, err := s.ids.take(ctx, 1)
 	if err != nil {
 		return err
 	}
 	c.undo = append(c.undo, func() error { return s.abandon(ctx, ids) })
-	from := c.Info.Volume
 	if err := s.driver.Create(ctx, ids[0], CreateOptions{Origin: from, Size: from.Size}); err != nil {
 		return noSpace(err)
 	}
@@ -116,11 +121,11 @@ func (c *Comparison) showInstant(ctx context.Context, s *Store) error {
 		return noSpace(err)
 	}
 	v.Sealed = true
-	dir, release, err := s.vols.use(ctx, v)
+	at, release, err := s.vols.use(ctx, v)
 	if err != nil {
 		return err
 	}
-	c.upper = dir
+	*dir = at
 	c.undo = append(c.undo, release)
 	return nil
 }
@@ -140,10 +145,9 @@ func (c *Comparison) Changes(ctx context.Context) ([]layertar.Change, error) {
 	return layertar.Changes(ctx, c.lower, c.upper, c.opts)
 }
 
-// WriteTar writes the layer tar that makes the one of the other. owners, if set,
-// translates owners from the tree to the tar.
-func (c *Comparison) WriteTar(ctx context.Context, w io.Writer, owners layertar.OwnerMap) (layertar.Diffed, error) {
-	return layertar.Diff(ctx, c.lower, c.upper, w, layertar.DiffOptions{CompareOptions: c.opts, Owners: owners})
+// WriteTar writes the layer tar that makes the one of the other.
+func (c *Comparison) WriteTar(ctx context.Context, w io.Writer, o TarOptions) (layertar.Diffed, error) {
+	return layertar.Diff(ctx, c.lower, c.upper, w, layertar.DiffOptions{CompareOptions: c.opts, Owners: o.Owners, Latest: o.Latest})
 }
 
 // Size sums the sizes of the files that were added or changed, see layertar.Size.

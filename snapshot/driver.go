@@ -208,6 +208,15 @@ type Settler interface {
 	Settle(ctx context.Context) error
 }
 
+// Locator is a Driver that knows its mounts again when others hand them back.
+type Locator interface {
+	// Locate says which volume a mount shows, if it is one that Activate returned, in
+	// this process or in one before it; whether others made it read-only meanwhile does
+	// not matter. It goes by the identity of what the source leads to now, not by its
+	// text. What shows no volume of the store is ErrNotFound.
+	Locate(ctx context.Context, m mount.Mount) (VolumeID, error)
+}
+
 // Grower is a Driver whose backing store can grow.
 type Grower interface {
 	// Grow makes the data space size bytes large. Shrinking is ErrNotSupported.

@@ -50,20 +50,11 @@ func (s *Store) beginFill(name string) (Info, error) {
 }
 
 func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Applied, error) {
-	var below int64
-	if in.Parent != "" {
-		err := s.cat.view(func(t *tx) error {
-			p, err := t.snapshot(in.Parent)
-			if err == nil {
-				below, err = t.chainBytes(p)
-			}
-			return err
-		})
-		if err != nil {
-			return layertar.Applied{}, err
-		}
+	most, err := s.room(in)
+	if err != nil {
+		return layertar.Applied{}, err
 	}
-	applied, frozen, err := s.applyTo(ctx, in.Volume, r, max(in.Volume.Size-below, 1))
+	applied, frozen, err := s.applyTo(ctx, in.Volume, r, most)
 	if err != nil {
 		return applied, err
 	}
@@ -84,6 +75,45 @@ func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Appl
 		failpoint.Hit("fill.committed")
 	}
 	return applied, err
+}
+
+// Apply unpacks a layer tar into a container, which stays one, and writes it out. It
+// keeps nobody from using the container meanwhile, only from removing it, which is
+// ErrBusy. After an error the container holds some of the layer and is good for
+// Remove only; what is wrong with the tar is ErrInvalid.
+func (s *Store) Apply(ctx context.Context, name string, r FillRequest) (layertar.Applied, error) {
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return layertar.Applied{}, err
+	}
+	if in.Kind != KindContainer || in.Filling {
+		return layertar.Applied{}, fmt.Errorf("unpacking into %s %q: only containers, and those that were never filled, can be written to: %w", in.Kind, name, ErrInvalid)
+	}
+	most, err := s.room(in)
+	if err != nil {
+		return layertar.Applied{}, err
+	}
+	applied, _, err := s.applyTo(ctx, in.Volume, r, most)
+	if err != nil {
+		return applied, fmt.Errorf("unpacking into %q: %w", name, err)
+	}
+	return applied, nil
+}
+
+// room is how many bytes of files a container can take at most.
+func (s *Store) room(in Info) (int64, error) {
+	var below int64
+	err := s.cat.view(func(t *tx) error {
+		if in.Parent == "" {
+			return nil
+		}
+		p, err := t.snapshot(in.Parent)
+		if err == nil {
+			below, err = t.chainBytes(p)
+		}
+		return err
+	})
+	return max(in.Volume.Size-below, 1), err
 }
 
 // applyTo unpacks a tar into a volume and writes it out: sealing does that only

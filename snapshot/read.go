@@ -41,7 +41,7 @@ func (s *Store) WriteDiff(ctx context.Context, name string, w io.Writer) (_ laye
 		return layertar.Diffed{}, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	return c.WriteTar(ctx, w, nil)
+	return c.WriteTar(ctx, w, TarOptions{})
 }
 
 // WriteLayer writes a layer's tar as it came in, byte for byte. A layer whose

@@ -124,7 +124,7 @@ type CreateRequest struct {
 
 // FillRequest is a layer tar on its way into a container.
 type FillRequest struct {
-	// Tar is the uncompressed tar. It is read to its end, also after an error of
+	// Tar is the uncompressed tar. Fill reads it to its end, also after an error of
 	// the archive's.
 	Tar io.Reader
 	// Owners translates owners from the tar to the tree; nil changes nothing.
@@ -139,9 +139,19 @@ type CompareRequest struct {
 	// Below is what it is compared with: a snapshot that it stands on, or any other;
 	// "" is the empty tree.
 	Below string
-	// Instant compares with the state of a mounted container at one instant, by a
-	// snapshot of it, which is gone when the comparison is closed.
+	// Instant compares with a container's state at one instant, by a snapshot of it,
+	// which is gone when the comparison is closed. That somebody has a container
+	// mounted cannot always be seen, so one that is idle is treated like others.
 	Instant bool
+}
+
+// TarOptions change how a comparison is written as a layer tar.
+type TarOptions struct {
+	// Owners translates owners from the tree to the tar; nil changes nothing.
+	Owners layertar.OwnerMap
+	// Latest is the latest modification time that the tar may show: what was modified
+	// later is said to have been modified then. Zero is no limit.
+	Latest time.Time
 }
 
 // MountOptions change how a snapshot is mounted.

@@ -238,6 +238,28 @@ func (p *Pool) list(ctx context.Context) ([]ActiveDevice, error) {
 	return active, nil
 }
 
+// Find says which thin device of the pool a path leads to: by the uuid of the block device that is there now, since
+// nodes are used again. ErrNotFound for everything else.
+func (p *Pool) Find(ctx context.Context, path string) (dm.DeviceID, error) {
+	var st unix.Stat_t
+	err := unix.Stat(path, &st)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || err == nil && st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return 0, fmt.Errorf("%s is no active thin device: %w", path, ErrNotFound)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("looking at %s: %w", path, err)
+	}
+	info, err := p.dm.Info(ctx, dm.Dev(dm.Number{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}))
+	if err != nil && !errors.Is(err, dm.ErrNotFound) {
+		return 0, fmt.Errorf("looking at %s: %w", path, err)
+	}
+	id, ok := p.config.thinID(info.UUID)
+	if err != nil || !ok {
+		return 0, fmt.Errorf("%s is not a device of pool %s: %w", path, p.config.Name, ErrNotFound)
+	}
+	return id, nil
+}
+
 // Mapped gives the bytes that a thin device maps, shared ones included. An inactive device is activated for it.
 func (p *Pool) Mapped(ctx context.Context, id dm.DeviceID) (uint64, error) {
 	st, err := p.dm.ThinStatus(ctx, dm.UUID(p.config.ThinUUID(id)), dm.StatusOptions{NoFlush: true})

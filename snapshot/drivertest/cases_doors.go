@@ -361,7 +361,9 @@ func fillOwners(t *testing.T, e *env) {
 	c, err := e.s.Compare(e.ctx(), snapshot.CompareRequest{Name: "a"})
 	e.ok(err)
 	var out bytes.Buffer
-	_, err = c.WriteTar(e.ctx(), &out, func(uid, gid int) (int, int, error) { return max(uid-1000, 0), max(gid-2000, 0), nil })
+	_, err = c.WriteTar(e.ctx(), &out, snapshot.TarOptions{Owners: func(uid, gid int) (int, int, error) {
+		return max(uid-1000, 0), max(gid-2000, 0), nil
+	}})
 	e.ok(errors.Join(err, c.Close()))
 	for r := tar.NewReader(&out); ; {
 		h, err := r.Next()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -14,6 +15,9 @@ type DiffOptions struct {
 	CompareOptions
 	// Owners translates owners from the tree to the tar.
 	Owners OwnerMap
+	// Latest is the latest modification time in the tar: later ones are written as it
+	// (SOURCE_DATE_EPOCH of reproducible builds). Zero is no limit.
+	Latest time.Time
 }
 
 // Diffed tells what [Diff] wrote.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -155,4 +156,30 @@ func (w *hookWriter) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// TestDiffLatest: times after it are written as it, earlier ones as they are.
+func TestDiffLatest(t *testing.T) {
+	requireRoot(t)
+	dir := t.TempDir()
+	latest := epoch.Add(time.Hour)
+	for name, at := range map[string]time.Time{"before": epoch, "after": latest.Add(1)} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+		require.NoError(t, os.Chtimes(filepath.Join(dir, name), at, at))
+	}
+	var out bytes.Buffer
+	_, err := layertar.Diff(t.Context(), "", dir, &out, layertar.DiffOptions{Latest: latest})
+	require.NoError(t, err)
+	got := map[string]time.Time{}
+	for r := tar.NewReader(&out); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		got[h.Name] = h.ModTime
+	}
+	require.True(t, got["before"].Equal(epoch), got["before"])
+	require.True(t, got["after"].Equal(latest), got["after"])
+	require.True(t, got["./"].Equal(latest), "directories too")
 }

@@ -97,6 +97,9 @@ func (l *layerWriter) entry(d *dir, base, name string) error {
 		Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
 		ModTime: time.Unix(st.Mtim.Unix()),
 	}
+	if latest := l.opts.Latest; !latest.IsZero() && hdr.ModTime.After(latest) {
+		hdr.ModTime = latest
+	}
 	if l.opts.Owners != nil {
 		var err error
 		if hdr.Uid, hdr.Gid, err = l.opts.Owners(hdr.Uid, hdr.Gid); err != nil {

@@ -77,7 +77,7 @@ func Labelled(ms []Mount, target, label string) error {
 		return All(ms, target)
 	}
 	last := ms[len(ms)-1]
-	if !last.bind() {
+	if !last.Binds() {
 		return All(append(slices.Clone(ms[:len(ms)-1]), last.withLabel(label)), target)
 	}
 	if err := All(ms, target); err != nil {
@@ -101,7 +101,8 @@ func (m Mount) withLabel(label string) Mount {
 	return m
 }
 
-func (m Mount) bind() bool {
+// Binds says whether the mount shows a directory of another mount.
+func (m Mount) Binds() bool {
 	return slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 }
 

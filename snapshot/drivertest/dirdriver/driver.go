@@ -195,6 +195,24 @@ func (d *Driver) Activate(_ context.Context, v snapshot.Volume, readOnly bool) (
 	return []mount.Mount{m}, nil
 }
 
+// Locate compares the source with the volume's directory.
+func (d *Driver) Locate(_ context.Context, m mount.Mount) (snapshot.VolumeID, error) {
+	foreign := fmt.Errorf("%s: %w", m.Source, snapshot.ErrNotFound)
+	id, err := strconv.ParseUint(filepath.Base(filepath.Dir(m.Source)), 10, 32)
+	if err != nil || !m.Binds() {
+		return 0, foreign
+	}
+	there, err := os.Stat(m.Source)
+	if err != nil {
+		return 0, foreign
+	}
+	ours, err := os.Stat(d.tree(snapshot.VolumeID(id)))
+	if err != nil || !os.SameFile(there, ours) {
+		return 0, foreign
+	}
+	return snapshot.VolumeID(id), nil
+}
+
 // Deactivate forgets that the volume is active.
 func (d *Driver) Deactivate(_ context.Context, id snapshot.VolumeID) error {
 	d.faults.call("deactivate")
