@@ -1,6 +1,7 @@
 // Package snapshotter is the containerd door: it serves a store to containerd as a
 // proxy plugin, over gRPC on a unix socket (service
-// containerd.services.snapshots.v1).
+// containerd.services.snapshots.v1; package differ has the diff service on the same
+// socket).
 //
 // Words, as containerd has them: a snapshot is active (a container of the store's),
 // a view, or committed (a layer). Keys of active snapshots and views, and names of

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshotter/differ"
 )
 
 // Options of a Door. The zero value is ready.
@@ -23,12 +24,17 @@ type Options struct {
 	// Log takes one line per call, at level debug, or error for calls that fail for
 	// other reasons than containerd's asking for what is not there, or is.
 	Log *slog.Logger
+	// Containerd is the path of the socket on which containerd itself listens, where
+	// the diff service finds its blobs; "" is differ.DefaultAddress.
+	Containerd string
 }
 
-// Door serves one store to any number of plugins of containerd.
+// Door serves one store to any number of plugins of containerd, as snapshotter and
+// as differ.
 type Door struct {
-	store *snapshot.Store
-	log   *slog.Logger
+	store  *snapshot.Store
+	log    *slog.Logger
+	differ *differ.Differ
 }
 
 // Bounds of a door.
@@ -42,12 +48,12 @@ const (
 )
 
 // New makes a door on an open store.
-func New(store *snapshot.Store, o Options) *Door {
-	d := &Door{store: store, log: o.Log}
-	if d.log == nil {
-		d.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+func New(store *snapshot.Store, o Options) (*Door, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return d
+	diffs, err := differ.New(store, differ.Options{Address: o.Containerd, Log: o.Log})
+	return &Door{store: store, log: o.Log, differ: diffs}, err
 }
 
 // Serve answers on l until ctx is done and the calls that were under way then have
@@ -57,7 +63,8 @@ func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxCalls),
 		grpc.UnaryInterceptor(d.unary), grpc.StreamInterceptor(d.stream), grpc.WaitForHandlers(true),
 	)
-	d.register(srv)
+	snapshotsapi.RegisterSnapshotsServer(srv, service{door: d})
+	d.differ.Register(srv)
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -69,11 +76,7 @@ func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 	if !stop() {
 		<-stopped
 	}
-	return err
-}
-
-func (d *Door) register(srv *grpc.Server) {
-	snapshotsapi.RegisterSnapshotsServer(srv, service{door: d})
+	return errors.Join(err, d.differ.Close())
 }
 
 func (d *Door) unary(ctx context.Context, r any, call *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
@@ -87,8 +90,12 @@ func (d *Door) stream(srv any, out grpc.ServerStream, call *grpc.StreamServerInf
 	return d.ended(out.Context(), call.FullMethod, nil, began, next(srv, out))
 }
 
-// ended logs a call and gives its error the form in which gRPC carries it.
+// ended logs a call of the snapshots service and gives its error the form in which
+// gRPC carries it. The differ does both itself.
 func (d *Door) ended(ctx context.Context, method string, r any, began time.Time, err error) error {
+	if !strings.HasPrefix(method, "/"+snapshotsapi.Snapshots_ServiceDesc.ServiceName+"/") {
+		return err
+	}
 	args := []any{"call", method, "took", time.Since(began).Round(time.Microsecond)}
 	if k, ok := r.(interface{ GetKey() string }); ok {
 		args = append(args, "key", fmt.Sprintf("%.256s", k.GetKey()))

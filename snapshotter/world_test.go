@@ -118,7 +118,10 @@ func (w *world) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	door := New(w.store, Options{Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	door, err := New(w.store, Options{Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- door.Serve(ctx, l) }()

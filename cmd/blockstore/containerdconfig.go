@@ -55,14 +55,14 @@ var containerdConfig = template.Must(template.New("config.toml").Parse(`
 `))
 
 // printContainerdConfig needs no store: it may be made later.
-func (a *app) printContainerdConfig(version string, flags []serveDoor) error {
+func (a *app) printContainerdConfig(version string, flags serveFlags) error {
 	if !slices.Contains(containerdVersions(), version) {
 		return usagef("containerd %s: its configuration is known for %s", version, strings.Join(containerdVersions(), ", "))
 	}
 	socket := containerdSocket
 	for i, k := range a.doors {
-		if k.name == "containerd" && flags[i].socket != "" {
-			socket = flags[i].socket
+		if k.name == "containerd" && flags.doors[i].socket != "" {
+			socket = flags.doors[i].socket
 		}
 	}
 	return containerdConfig.Execute(a.stdout, map[string]string{

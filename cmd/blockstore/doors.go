@@ -20,8 +20,9 @@ type door interface {
 
 // doorOptions are what every door is given.
 type doorOptions struct {
-	log     *slog.Logger
-	version string
+	log        *slog.Logger
+	version    string
+	containerd string // the socket on which containerd listens
 }
 
 // doorKind is a door that serve can open.
@@ -40,7 +41,7 @@ type doorKind struct {
 func doors() []doorKind {
 	return []doorKind{
 		{name: "docker", socket: "/run/docker/plugins/blockstore.sock", about: "Docker, as a graphdriver plugin", open: openDocker},
-		{name: "containerd", socket: containerdSocket, about: "containerd, as a proxy plugin", open: openContainerd},
+		{name: "containerd", socket: containerdSocket, about: "containerd, as a proxy plugin for snapshots and diffs", open: openContainerd},
 	}
 }
 
@@ -51,7 +52,7 @@ func openDocker(s *snapshot.Store, o doorOptions) (door, error) {
 const containerdSocket = "/run/blockstore/containerd.sock"
 
 func openContainerd(s *snapshot.Store, o doorOptions) (door, error) {
-	return snapshotter.New(s, snapshotter.Options{Log: o.log}), nil
+	return snapshotter.New(s, snapshotter.Options{Log: o.log, Containerd: o.containerd})
 }
 
 // opened is a door with the socket that it listens on.

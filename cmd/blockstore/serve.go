@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshotter/differ"
 )
 
 // serveHeapGoal is the heapGoal of a process that works for many at once.
@@ -24,9 +25,15 @@ type serveDoor struct {
 	socket string
 }
 
+// serveFlags are what serve was asked for: its doors, in the order of app.doors.
+type serveFlags struct {
+	doors      []serveDoor
+	containerd string // the socket on which containerd listens
+}
+
 func (a *app) serveCommand() *cobra.Command {
 	var config string
-	flags := make([]serveDoor, len(a.doors))
+	flags := serveFlags{doors: make([]serveDoor, len(a.doors))}
 	var names, uses []string
 	for _, k := range a.doors {
 		names = append(names, "--"+k.name)
@@ -51,15 +58,16 @@ door's name, and need no flag. SIGTERM or Ctrl-C stops gracefully: calls end, mo
 			return a.serve(ctx, flags, names)
 		},
 	})
+	cmd.Flags().StringVar(&flags.containerd, "containerd-address", differ.DefaultAddress, "`PATH` of the socket on which containerd itself listens: there diffs find its blobs")
 	cmd.Flags().StringVar(&config, "print-containerd-config", "", fmt.Sprintf("print what containerd of this `VERSION` (%s) needs in its configuration, and end", strings.Join(containerdVersions(), ", ")))
 	for i, k := range a.doors {
-		cmd.Flags().BoolVar(&flags[i].asked, k.name, false, "serve "+k.about)
-		cmd.Flags().StringVar(&flags[i].socket, k.name+"-socket", "", fmt.Sprintf("`PATH` of its socket (default %s); implies --%s", k.socket, k.name))
+		cmd.Flags().BoolVar(&flags.doors[i].asked, k.name, false, "serve "+k.about)
+		cmd.Flags().StringVar(&flags.doors[i].socket, k.name+"-socket", "", fmt.Sprintf("`PATH` of its socket (default %s); implies --%s", k.socket, k.name))
 	}
 	return cmd
 }
 
-func (a *app) serve(ctx context.Context, flags []serveDoor, names []string) (err error) {
+func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err error) {
 	if err := a.mustBeRoot(); err != nil {
 		return err
 	}
@@ -77,8 +85,9 @@ func (a *app) serve(ctx context.Context, flags []serveDoor, names []string) (err
 	}()
 	asked := false
 	for i, k := range a.doors {
-		flags[i].asked = flags[i].asked || flags[i].socket != "" || len(inherited[k.name]) > 0
-		asked = asked || flags[i].asked
+		d := &flags.doors[i]
+		d.asked = d.asked || d.socket != "" || len(inherited[k.name]) > 0
+		asked = asked || d.asked
 	}
 	if !asked {
 		return usagef("serve needs a door: name at least one of %s", strings.Join(names, ", "))
@@ -106,7 +115,7 @@ func (a *app) serve(ctx context.Context, flags []serveDoor, names []string) (err
 
 // openDoors makes the doors that are asked for, the command line's first: from
 // then on, other verbs come to us.
-func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, flags []serveDoor, inherited map[string][]net.Listener) error {
+func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, flags serveFlags, inherited map[string][]net.Listener) error {
 	unit := systemdUnit()
 	version := a.versionOut().Version
 	socket, err := listenAt(ctx, filepath.Join(a.root, controlSocket))
@@ -126,14 +135,14 @@ func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, flag
 		},
 	}})
 	for i, k := range a.doors {
-		f := flags[i]
+		f := flags.doors[i]
 		if !f.asked {
 			continue
 		}
 		if f.socket == "" {
 			f.socket = k.socket
 		}
-		d, err := k.open(s, doorOptions{log: a.log.With("door", k.name), version: version})
+		d, err := k.open(s, doorOptions{log: a.log.With("door", k.name), version: version, containerd: flags.containerd})
 		if err != nil {
 			return err
 		}
