@@ -217,6 +217,12 @@ type Locator interface {
 	Locate(ctx context.Context, m mount.Mount) (VolumeID, error)
 }
 
+// Devicer is a Driver whose volumes are block devices while they are active.
+type Devicer interface {
+	// Device is the path of a volume's device. One that is not active is ErrNotFound.
+	Device(ctx context.Context, id VolumeID) (string, error)
+}
+
 // Grower is a Driver whose backing store can grow.
 type Grower interface {
 	// Grow makes the data space size bytes large. Shrinking is ErrNotSupported.

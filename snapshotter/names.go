@@ -10,6 +10,17 @@ import (
 // prefix is that of all names that this door gives.
 const prefix = "containerd/"
 
+// Key takes a name in the store apart: the plugin of containerd's that has the
+// snapshot, and the key that the plugin was given. ok is false for what is not
+// containerd's.
+func Key(name string) (plugin, key string, ok bool) {
+	rest, ok := strings.CutPrefix(name, prefix)
+	if !ok {
+		return "", "", false
+	}
+	return strings.Cut(rest, "/")
+}
+
 // scope is the part of the store's name space that belongs to one plugin of a
 // containerd: a prefix of names, with a slash at its end.
 type scope string

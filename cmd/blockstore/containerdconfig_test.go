@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 
@@ -30,6 +31,12 @@ func TestContainerdConfig(t *testing.T) {
 
 	a, out, errs := fakeApp("ext4")
 	a.doors = doors()
+	require.Equal(t, exitDone, a.run(context.Background(), []string{"serve", "--print-containerd-config", "1.7"}))
+	doc, err := os.ReadFile("../../docs/containerd.md")
+	require.NoError(t, err)
+	require.Contains(t, string(doc), "```toml\n"+out.String()+"```\n")
+
+	out.Reset()
 	require.Equal(t, exitUsage, a.run(context.Background(), []string{"serve", "--print-containerd-config", "1.5"}))
 	require.Empty(t, out.String())
 	require.Contains(t, errs.String(), "1.6, 1.7, 2")

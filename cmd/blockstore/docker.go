@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -119,18 +118,4 @@ func (v dockerView) image(typed string) (snapshot.Image, bool) {
 func allImages(ctx context.Context, s *snapshot.Store, v dockerView) ([]snapshot.Image, error) {
 	images, err := s.Images(ctx)
 	return append(images, v.images...), err
-}
-
-// notDockers refuses to change what is Docker's behind its back.
-func notDockers(in snapshot.Info, verb string) error {
-	if _, ok := graphdriver.ID(in.Name); !ok {
-		return nil
-	}
-	return mendf(fmt.Errorf("%q is Docker's: it would miss it: %w", in.Name, snapshot.ErrBusy), "docker %s", verb)
-}
-
-// findOwn finds a container that the command line may change.
-func findOwn(ctx context.Context, s *snapshot.Store, name, verb string) (snapshot.Info, error) {
-	in, err := findContainer(ctx, s, name)
-	return in, errors.Join(err, notDockers(in, verb))
 }

@@ -36,7 +36,8 @@ func (a *app) inspectCommand() *cobra.Command {
 		use:   "inspect NAME|REF...",
 		short: "show all that is known of containers, images and layers, as JSON",
 		long: `Prints a JSON list with one object for each argument: a container's name, an image's
-name or id, or a layer's full name. A container is looked for first.`,
+name or id, or a layer's full name. A container is looked for first. On devicemapper
+"device" is the block device of a container that is in use.`,
 		example: "blockstore inspect web\nblockstore inspect debian:12 | jq '.[0].image.config'",
 		min:     1, max: -1,
 		run: func(ctx context.Context, args []string) error {
@@ -106,7 +107,13 @@ func inspectContainer(ctx context.Context, s *snapshot.Store, in snapshot.Info) 
 	if err != nil {
 		return inspected{}, err
 	}
-	return inspected{Type: string(in.Kind), Container: &containerOut{in, orEmpty(images[in.Image].Refs), docker.container(in.Name)}}, nil
+	out := &containerOut{Info: in, ImageRefs: orEmpty(images[in.Image].Refs), Docker: docker.container(in.Name)}
+	if d, ok := s.Driver().(snapshot.Devicer); ok {
+		if out.Device, err = d.Device(ctx, in.Volume.ID); err != nil && !errors.Is(err, snapshot.ErrNotFound) {
+			return inspected{}, err
+		}
+	}
+	return inspected{Type: string(in.Kind), Container: out}, nil
 }
 
 // inspectDockers finds a container or image of Docker's.

@@ -19,6 +19,9 @@ type containerOut struct {
 	ImageRefs []string `json:"imageRefs"`
 	// Docker is set where it is one of Docker's.
 	Docker *dockerContainer `json:"docker,omitempty"`
+	// Device is its block device, where it has one and that is active. Only inspect
+	// tells.
+	Device string `json:"device,omitempty"`
 }
 
 func (a *app) psCommand() *cobra.Command {
@@ -28,7 +31,7 @@ func (a *app) psCommand() *cobra.Command {
 		short: "list containers",
 		long: `Lists containers, the newest first. LIMIT bounds a container's tree; --size adds
 what each holds beyond its image ("~" where the kernel cannot count exactly). Docker's
-containers are named docker/NAME.`,
+containers are named docker/NAME, containerd's containerd/PLUGIN/KEY.`,
 		example: "blockstore ps\nblockstore ps -s\nblockstore ps -q | xargs blockstore rm",
 		run: func(ctx context.Context, _ []string) error {
 			return a.withStore(ctx, func(s *snapshot.Store) error { return a.ps(ctx, s, size, quiet) })
@@ -59,7 +62,7 @@ func (a *app) ps(ctx context.Context, s *snapshot.Store, size, quiet bool) error
 				return err
 			}
 		}
-		out = append(out, containerOut{in, orEmpty(images[in.Image].Refs), docker.container(in.Name)})
+		out = append(out, containerOut{Info: in, ImageRefs: orEmpty(images[in.Image].Refs), Docker: docker.container(in.Name)})
 	}
 	return a.emit(out, func(w io.Writer) { writeContainers(w, out, docker, size, quiet) })
 }

@@ -180,6 +180,21 @@ func TestCreateIsOneMessage(t *testing.T) {
 	}, calls)
 }
 
+func TestDevice(t *testing.T) {
+	s := newStore(t)
+	v := s.create(16, s.base)
+	d := s.driver.(snapshot.Devicer)
+	_, err := d.Device(t.Context(), v.ID)
+	require.ErrorIs(t, err, snapshot.ErrNotFound, "it is not active")
+	ms, err := s.driver.Activate(t.Context(), v, false)
+	require.NoError(t, err)
+	path, err := d.Device(t.Context(), v.ID)
+	require.NoError(t, err)
+	require.Equal(t, ms[0].Source, path)
+	require.NoError(t, s.driver.Deactivate(t.Context(), v.ID))
+	require.NoError(t, s.driver.Remove(t.Context(), v.ID))
+}
+
 func TestChainUnpacks(t *testing.T) {
 	fileSystems(t, func(t *testing.T, fs string) {
 		s := newStore(t, func(o *snapshot.InitOptions) { o.FileSystem = fs })
