@@ -59,10 +59,11 @@ func RunCounts(t *testing.T, f Factory) map[string]Tally {
 		require.Zero(t, calls["execve"], "%s runs a program", name)
 	}
 	// A commit of the catalog (bbolt) is two: its pages, and its meta page.
-	for name, commits := range map[string]int{"create": 1, "freeze": 1, "remove": 1, "drop": 1, "view": 1, "mount": 0, "unmount": 0} {
+	for name, commits := range map[string]int{"create": 1, "freeze": 1, "remove": 1, "drop": 1, "view": 1, "mount": 0, "unmount": 0, "commit": 1} {
 		require.Contains(t, few, name)
 		require.Equal(t, 2*commits, few[name]["fdatasync"], "fdatasyncs of %s", name)
 	}
+	require.Equal(t, Tally{"fdatasync": 2}, few["forget"], "a removal that is done later")
 	return few
 }
 
@@ -132,10 +133,16 @@ func countChild(t *testing.T, f Factory) {
 		{"drop", func() error { return e.s.Discard(e.ctx(), "onto") }},
 		{"remove", func() error { return e.s.Remove(e.ctx(), "counted") }},
 		{"view", func() error { return second(e.s.View(e.ctx(), "counted", parent)) }},
+		{"", func() error { return second(e.s.Create(e.ctx(), "active", parent)) }},
+		{"commit", func() error {
+			return second(e.s.Freeze(e.ctx(), "active", snapshot.FreezeRequest{Name: "committed"}))
+		}},
+		{"forget", func() error { return e.s.Drop(e.ctx(), "committed") }},
+		{"", func() error { return e.s.Sweep(e.ctx()) }},
 	}
 	for _, warm := range []bool{true, false} { // the first round opens what stays open
 		for _, s := range steps {
-			if !warm {
+			if !warm && s.name != "" {
 				mark(s.name)
 			}
 			require.NoError(t, s.do())
