@@ -432,3 +432,16 @@ func TestFull(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, status.Healthy, status.Problem)
 }
+
+// TestRemoveSealedWithSubvolumes: a container made them, and became a layer.
+func TestRemoveSealedWithSubvolumes(t *testing.T) {
+	s := newLoopStore(t)
+	dir := s.create(t, 16, snapshot.CreateOptions{Origin: base})
+	require.NoError(t, s.driver.(loopDriver).fs.Create(pathOf(16)+"/nested", btrfsvol.CreateOptions{}))
+	require.NoError(t, s.driver.Seal(t.Context(), snapshot.Volume{ID: 16}))
+	require.NoError(t, s.driver.Remove(t.Context(), 16))
+	require.NoDirExists(t, dir)
+	left, err := s.driver.Volumes(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

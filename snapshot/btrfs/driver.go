@@ -254,6 +254,13 @@ func (d *driver) delete(id snapshot.VolumeID) error {
 		return fmt.Errorf("%w: %s is a plain directory: look at it and remove it", snapshot.ErrCorrupt, pathOf(id))
 	}
 	deleted, err := d.fs.Delete(subvolume)
+	if errors.Is(err, unix.EROFS) { // a sealed volume lets go of none of the subvolumes in it
+		var rest []btrfsvol.SubvolumeID
+		if err = d.fs.SetReadOnly(pathOf(id), false); err == nil {
+			rest, err = d.fs.Delete(subvolume)
+		}
+		deleted = append(deleted, rest...)
+	}
 	failpoint.Hit("btrfs: subvolume deleted, group not")
 	if err != nil {
 		return err
