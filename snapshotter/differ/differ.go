@@ -1,12 +1,15 @@
 package differ
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 
 	diffapi "github.com/containerd/containerd/api/services/diff/v1"
+	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
 
 	"blockstore.dev/blockstore/snapshot"
@@ -19,7 +22,8 @@ const DefaultAddress = "/run/containerd/containerd.sock"
 type Options struct {
 	// Address is the path of containerd's socket; "" is DefaultAddress.
 	Address string
-	// Log takes one line per call, at level debug, or error for calls that fail.
+	// Log takes one line per call, at level debug, or error for calls that fail for
+	// other reasons than that they are another differ's or that the client went away.
 	Log *slog.Logger
 }
 
@@ -63,11 +67,14 @@ func (d *Differ) Close() error { return d.peer.conn.Close() }
 
 // answered writes the line of a call and gives its error containerd's code.
 func (d *Differ) answered(call string, err error, about ...any) error {
-	if err == nil {
-		d.log.Debug(call, about...)
-		return nil
+	if err != nil {
+		about = append(about, "error", err)
 	}
-	d.log.Error(call, append(about, "error", err)...)
+	level := slog.LevelDebug
+	if err != nil && !errors.Is(err, errdefs.ErrNotImplemented) && !errors.Is(err, context.Canceled) {
+		level = slog.LevelError
+	}
+	d.log.Log(context.Background(), level, call, about...)
 	return toGRPC(err)
 }
 
