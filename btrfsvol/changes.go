@@ -22,6 +22,8 @@ const (
 	ChangedXattrs
 	// ChangedData: data was written.
 	ChangedData
+	// ChangedNested: the name of a subvolume was added to a directory.
+	ChangedNested
 )
 
 // Change is an inode that a transaction has touched. An inode number is used again
@@ -100,6 +102,9 @@ func (c *Change) addEntries(kind ChangeKind, data []byte, since TransactionID) e
 	entries, err := ioctl.DecodeBtrfsDirItems(data)
 	for _, e := range entries {
 		c.mark(kind, e.Transid, since)
+		if e.KeyType == ioctl.BTRFS_ROOT_ITEM_KEY {
+			c.mark(ChangedNested, e.Transid, since)
+		}
 	}
 	return err
 }
@@ -135,6 +140,20 @@ func (fs *FS) PathsOf(id SubvolumeID, inode uint64) ([]string, error) {
 		paths[i] = dir + ref.Name
 	}
 	return paths, nil
+}
+
+// ParentsOf lists the directories that an inode has names in, by their inode numbers: a
+// directory of two names twice. A subvolume's root, and an inode without names, has none.
+func (fs *FS) ParentsOf(id SubvolumeID, inode uint64) ([]uint64, error) {
+	if inode == ioctl.BTRFS_FIRST_FREE_OBJECTID {
+		return nil, nil
+	}
+	refs, err := fs.namesOf(id, inode)
+	parents := make([]uint64, len(refs))
+	for i, ref := range refs {
+		parents[i] = ref.Parent
+	}
+	return parents, err
 }
 
 func (fs *FS) namesOf(id SubvolumeID, inode uint64) ([]ioctl.BtrfsInodeName, error) {

@@ -79,7 +79,7 @@ func (s *Store) freeze(ctx context.Context, c Info, id VolumeID, progress func(i
 	v.Sealed = true
 	failpoint.Hit("commit.sealed")
 	layer := Info{Kind: KindLayer, Parent: c.Parent, Volume: v, Created: now, Updated: now}
-	diff, err := s.recordTar(ctx, layer, progress)
+	diff, err := s.recordTar(ctx, layer, c, progress)
 	if err != nil {
 		return Info{}, err
 	}
@@ -109,9 +109,9 @@ func (s *Store) chainName(parent string, diff digest.Digest) (string, error) {
 	return identity.ChainID([]digest.Digest{p, diff}).String(), nil
 }
 
-// recordTar computes a sealed volume's tar over its parent and keeps what is
-// needed to write it again.
-func (s *Store) recordTar(ctx context.Context, layer Info, progress func(int64)) (_ layertar.Diffed, err error) {
+// recordTar computes the tar of a sealed copy of a container over its parent and keeps
+// what is needed to write it again.
+func (s *Store) recordTar(ctx context.Context, layer, container Info, progress func(int64)) (_ layertar.Diffed, err error) {
 	upper, release, err := s.vols.use(ctx, layer.Volume)
 	if err != nil {
 		return layertar.Diffed{}, err
@@ -130,6 +130,9 @@ func (s *Store) recordTar(ctx context.Context, layer Info, progress func(int64))
 		defer func() { err = errors.Join(err, release()) }()
 		lower = dir
 		opts.CompareOptions = layertar.CompareOptions{Snapshots: true, FrozenAt: parent.Created}
+		if opts.Lineage, err = s.track(ctx, volume, container, layer.Volume); err != nil {
+			return layertar.Diffed{}, err
+		}
 	}
 	return s.splitDiff(ctx, lower, upper, s.tarPath(layer.Volume.ID), opts, progress)
 }

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
@@ -46,12 +47,7 @@ func (s *Store) Compare(ctx context.Context, r CompareRequest) (_ *Comparison, e
 	if c.Info, err = s.Stat(ctx, r.Name); err != nil {
 		return nil, err
 	}
-	if r.Below != "" {
-		if err := c.showLower(ctx, s, r); err != nil {
-			return nil, err
-		}
-	}
-	if err := c.show(ctx, s, c.Info, r.Instant, &c.upper); err != nil {
+	if err := c.showBoth(ctx, s, r); err != nil {
 		return nil, err
 	}
 	if r.Instant && c.Info.Kind == KindContainer {
@@ -60,35 +56,46 @@ func (s *Store) Compare(ctx context.Context, r CompareRequest) (_ *Comparison, e
 	return c, nil
 }
 
-// show shows a snapshot, or a sealed copy of a container if it has to be one instant.
-func (c *Comparison) show(ctx context.Context, s *Store, in Info, instant bool, dir *string) error {
-	if instant && in.Kind == KindContainer {
-		return c.showInstant(ctx, s, in.Volume, dir)
+// showBoth shows both sides. Files that a snapshot has in common with what it stands
+// on are known by their inodes, and by the driver's account of what was written.
+func (c *Comparison) showBoth(ctx context.Context, s *Store, r CompareRequest) (err error) {
+	var below Info
+	var lower, upper Volume
+	ancestor := false
+	if r.Below != "" {
+		if below, err = s.Stat(ctx, r.Below); err != nil {
+			return err
+		}
+		if ancestor, err = s.standsOn(c.Info, r.Below); err != nil {
+			return err
+		}
+		if c.lower, lower, err = c.show(ctx, s, below, r.Instant); err != nil {
+			return err
+		}
 	}
-	at, release, err := s.Use(ctx, in.Name)
-	if err != nil {
+	if c.upper, upper, err = c.show(ctx, s, c.Info, r.Instant); err != nil || !ancestor {
 		return err
 	}
-	*dir = at
-	c.undo = append(c.undo, release)
-	return nil
+	c.opts = layertar.CompareOptions{Snapshots: true, FrozenAt: below.Created}
+	c.opts.Lineage, err = s.track(ctx, lower, c.Info, upper)
+	return err
 }
 
-// showLower shows the snapshot below. Files that it has in common with what stands
-// on it are known by their inodes.
-func (c *Comparison) showLower(ctx context.Context, s *Store, r CompareRequest) error {
-	below, err := s.Stat(ctx, r.Below)
+// show shows a snapshot, or a sealed copy of a container if it has to be one instant.
+func (c *Comparison) show(ctx context.Context, s *Store, in Info, instant bool) (dir string, v Volume, err error) {
+	if instant && in.Kind == KindContainer {
+		if v, err = c.copy(ctx, s, in.Volume); err != nil {
+			return "", v, err
+		}
+	} else if _, v, err = s.volume(ctx, in.Name); err != nil {
+		return "", v, err
+	}
+	dir, release, err := s.vols.use(ctx, v)
 	if err != nil {
-		return err
+		return "", v, fmt.Errorf("showing %s %q: %w", in.Kind, in.Name, err)
 	}
-	ancestor, err := s.standsOn(c.Info, r.Below)
-	if err != nil {
-		return err
-	}
-	if ancestor {
-		c.opts = layertar.CompareOptions{Snapshots: true, FrozenAt: below.Created}
-	}
-	return c.show(ctx, s, below, r.Instant, &c.lower)
+	c.undo = append(c.undo, release)
+	return dir, v, nil
 }
 
 // standsOn says whether a snapshot has another one below it.
@@ -104,30 +111,24 @@ func (s *Store) standsOn(in Info, below string) (bool, error) {
 	return in.Parent == below, err
 }
 
-// showInstant shows a sealed copy of a container. A process that dies leaves it as a
-// volume that the catalog does not know, see the next open.
-func (c *Comparison) showInstant(ctx context.Context, s *Store, from Volume, dir *string) error {
+// copy makes a sealed copy of a container. A process that dies leaves it as a volume
+// that the catalog does not know, see the next open.
+func (c *Comparison) copy(ctx context.Context, s *Store, from Volume) (Volume, error) {
 	ids, err := s.ids.take(ctx, 1)
 	if err != nil {
-		return err
+		return Volume{}, err
 	}
 	c.undo = append(c.undo, func() error { return s.abandon(ctx, ids) })
-	if err := s.driver.Create(ctx, ids[0], CreateOptions{Origin: from, Size: from.Size}); err != nil {
-		return noSpace(err)
+	v := Volume{ID: ids[0], Origin: from.ID, Size: from.Size}
+	if err := s.driver.Create(ctx, v.ID, CreateOptions{Origin: from, Size: from.Size}); err != nil {
+		return v, noSpace(err)
 	}
 	failpoint.Hit("compare.volume")
-	v := Volume{ID: ids[0], Origin: from.ID, Size: from.Size}
 	if err := s.driver.Seal(ctx, v); err != nil {
-		return noSpace(err)
+		return v, noSpace(err)
 	}
 	v.Sealed = true
-	at, release, err := s.vols.use(ctx, v)
-	if err != nil {
-		return err
-	}
-	*dir = at
-	c.undo = append(c.undo, release)
-	return nil
+	return v, nil
 }
 
 // Close ends the comparison. It may be called twice.

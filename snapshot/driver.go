@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"blockstore.dev/blockstore/snapshot/layertar"
 	"blockstore.dev/blockstore/snapshot/mount"
 )
 
@@ -221,6 +222,17 @@ type Locator interface {
 type Devicer interface {
 	// Device is the path of a volume's device. One that is not active is ErrNotFound.
 	Device(ctx context.Context, id VolumeID) (string, error)
+}
+
+// Tracker is a Driver that keeps account of what was changed, so that two volumes can
+// be compared without a look at every file of theirs.
+type Tracker interface {
+	// Track finds what differs between lower and the last volume of above, which are
+	// snapshots of each other from the one of lower on. What was written before the call
+	// is in it, unsealed volumes' included. ErrNotSupported where that cannot be told, as
+	// when lower was written to later than its snapshot was taken: the store then walks
+	// both trees.
+	Track(ctx context.Context, lower Volume, above []Volume) (layertar.Lineage, error)
 }
 
 // Grower is a Driver whose backing store can grow.

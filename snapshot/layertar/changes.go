@@ -46,6 +46,22 @@ type CompareOptions struct {
 	// FrozenAt is when lower stopped changing. Change times are only as fine as the kernel's
 	// clock tick, so files changed right before it are compared in full. Zero: trust all.
 	FrozenAt time.Time
+	// Lineage, with Snapshots, knows what is the same without a look at it.
+	Lineage Lineage
+	// Looked, if set, is called with each path, from the root on, that is looked at in
+	// either tree.
+	Looked func(path string)
+}
+
+// Lineage knows which files of upper are what they are in lower, by account of what
+// was written between. For one goroutine at a time.
+type Lineage interface {
+	// Same says of an inode number that the file, and if it is a directory everything
+	// beneath it, is in both trees the same: content, metadata and names, but for those
+	// of the directories above.
+	Same(inode uint64) bool
+	// Reveal ends that for a file of upper and the directories above all its names.
+	Reveal(inode uint64) error
 }
 
 // Changes lists the differences between two trees, sorted by path. lower may be

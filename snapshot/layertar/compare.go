@@ -57,20 +57,41 @@ func compare(ctx context.Context, lower, upper string, opts CompareOptions) ([]r
 	}
 	defer unix.Close(root.upper.fd)
 
-	c.records = append(c.records, record{path: ".", kind: Modify, out: outEntry})
-	changed, err := c.rootChanged(root)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.walk(root); err != nil {
-		return nil, err
-	}
-	if !changed {
-		c.records = c.records[1:]
+	for again := true; again; {
+		if err := c.walkAll(root); err != nil {
+			return nil, err
+		}
+		if again, err = c.reveal(); err != nil {
+			return nil, err
+		}
 	}
 	c.addLinks()
 	slices.SortStableFunc(c.records, compareRecords)
 	return c.records, nil
+}
+
+// walkAll compares everything, from the start.
+func (c *comparer) walkAll(root pair) error {
+	c.links = links{}
+	c.records = append(c.records[:0], record{path: ".", kind: Modify, out: outEntry})
+	changed, err := c.rootChanged(root)
+	if err != nil {
+		return err
+	}
+	if !root.lower.there || !c.same(root.lower.st.Ino, root.upper.st.Ino) {
+		if err := c.walk(root); err != nil {
+			return err
+		}
+	}
+	if !changed {
+		c.records = c.records[1:]
+	}
+	return nil
+}
+
+// same says whether an inode need not be looked at.
+func (c *comparer) same(lower, upper uint64) bool {
+	return lower == upper && c.opts.Snapshots && c.opts.Lineage != nil && c.opts.Lineage.Same(upper)
 }
 
 func (c *comparer) rootChanged(root pair) (bool, error) {
@@ -107,11 +128,11 @@ func (c *comparer) walk(dir pair) error {
 	if err != nil {
 		return err
 	}
-	pairs, err := c.join(dir, lower, upper)
+	pairs, same, err := c.join(dir, lower, upper)
 	if err != nil {
 		return err
 	}
-	c.deletions(dir, pairs)
+	c.deletions(dir, pairs, same)
 	for i := range pairs {
 		visit := c.visit
 		switch {
@@ -129,20 +150,20 @@ func (c *comparer) walk(dir pair) error {
 
 // names lists both directories, sorted. A directory that has the same change time in both
 // snapshots has the same names.
-func (c *comparer) names(dir pair) (lower, upper []string, err error) {
-	if upper, err = readNames(dir.upper.fd); err != nil {
+func (c *comparer) names(dir pair) (lower, upper []dirent, err error) {
+	if upper, err = readDir(dir.upper.fd); err != nil {
 		return nil, nil, fmt.Errorf("reading upper directory %q: %w", dir.path, err)
 	}
-	slices.Sort(upper)
+	slices.SortFunc(upper, dirent.compare)
 	switch {
 	case !dir.lower.there:
 	case c.untouched(dir):
 		lower = upper
 	default:
-		if lower, err = readNames(dir.lower.fd); err != nil {
+		if lower, err = readDir(dir.lower.fd); err != nil {
 			return nil, nil, fmt.Errorf("reading lower directory %q: %w", dir.path, err)
 		}
-		slices.Sort(lower)
+		slices.SortFunc(lower, dirent.compare)
 	}
 	return lower, upper, nil
 }
@@ -157,25 +178,31 @@ func (c *comparer) untouched(p pair) bool {
 	return c.opts.FrozenAt.IsZero() || time.Unix(u.Ctim.Unix()).Before(c.opts.FrozenAt.Add(-clockTick))
 }
 
-// join merges two sorted lists of names and inspects each.
-func (c *comparer) join(dir pair, lower, upper []string) ([]pair, error) {
-	pairs := make([]pair, 0, max(len(lower), len(upper)))
+// join merges two sorted lists of names and inspects each, but for those that are
+// known to be the same: of them it counts what a layer holds.
+func (c *comparer) join(dir pair, lower, upper []dirent) (pairs []pair, same int, err error) {
 	for len(lower) > 0 || len(upper) > 0 {
+		inLower := len(lower) > 0 && (len(upper) == 0 || lower[0].name <= upper[0].name)
+		inUpper := len(upper) > 0 && (len(lower) == 0 || upper[0].name <= lower[0].name)
+		if inLower && inUpper && lower[0].kind == upper[0].kind && c.same(lower[0].inode, upper[0].inode) {
+			if lower[0].kind != unix.DT_SOCK {
+				same++
+			}
+			lower, upper = lower[1:], upper[1:]
+			continue
+		}
 		var name string
-		inLower := len(lower) > 0 && (len(upper) == 0 || lower[0] <= upper[0])
-		inUpper := len(upper) > 0 && (len(lower) == 0 || upper[0] <= lower[0])
 		p := pair{}
-		var err error
 		if inLower {
-			name, lower = lower[0], lower[1:]
+			name, lower = lower[0].name, lower[1:]
 			if p.lower, err = inspect(dir.lower.fd, name); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		}
 		if inUpper {
-			name, upper = upper[0], upper[1:]
+			name, upper = upper[0].name, upper[1:]
 			if p.upper, err = inspect(dir.upper.fd, name); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 		}
 		p.path = name
@@ -184,11 +211,14 @@ func (c *comparer) join(dir pair, lower, upper []string) ([]pair, error) {
 		} else if name == lostFound && emptyDir(dir.lower.fd, p.lower) && emptyDir(dir.upper.fd, p.upper) {
 			continue // mkfs made it, not a layer
 		}
+		if c.opts.Looked != nil {
+			c.opts.Looked(p.path)
+		}
 		if p.lower.there || p.upper.there {
 			pairs = append(pairs, p)
 		}
 	}
-	return pairs, nil
+	return pairs, same, nil
 }
 
 // inspect reads the metadata of a name.
@@ -228,9 +258,9 @@ func emptyDir(dirfd int, h half) bool {
 }
 
 // deletions records what upper lacks: one opaque marker where nothing of lower is left,
-// else a whiteout for each name.
-func (c *comparer) deletions(dir pair, pairs []pair) {
-	gone, kept := 0, 0
+// else a whiteout for each name. kept are names that are not among the pairs.
+func (c *comparer) deletions(dir pair, pairs []pair, kept int) {
+	gone := 0
 	for i := range pairs {
 		switch {
 		case !pairs[i].lower.there || pairs[i].lower.isSocket():

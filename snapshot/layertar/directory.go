@@ -2,8 +2,11 @@ package layertar
 
 import (
 	"archive/tar"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -256,5 +259,50 @@ func readNames(fd int) ([]string, error) {
 			return names, nil
 		}
 		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
+// dirent is a name in a directory, with what getdents64(2) says of its file.
+type dirent struct {
+	name  string
+	inode uint64
+	kind  uint8 // DT_REG and so on
+}
+
+func (d dirent) compare(other dirent) int { return strings.Compare(d.name, other.name) }
+
+// Offsets in struct linux_dirent64, see getdents(2).
+const (
+	direntLength = 16
+	direntKind   = 18
+	direntName   = 19
+)
+
+// readDir lists an open directory from its beginning, in no order, without "." and "..".
+func readDir(fd int) ([]dirent, error) {
+	if _, err := unix.Seek(fd, 0, 0); err != nil {
+		return nil, err
+	}
+	var all []dirent
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if n <= 0 {
+			return all, nil
+		}
+		for b := buf[:n]; len(b) > direntName; {
+			length := int(binary.NativeEndian.Uint16(b[direntLength:]))
+			name, _, _ := bytes.Cut(b[direntName:length], []byte{0})
+			if s := string(name); s != "." && s != ".." {
+				all = append(all, dirent{name: s, inode: binary.NativeEndian.Uint64(b), kind: b[direntKind]})
+			}
+			b = b[length:]
+		}
 	}
 }

@@ -15,6 +15,8 @@ type linkName struct {
 	path string
 	same bool  // neither content nor metadata of this path changed
 	was  inode // in lower, if same
+	// total is how many names the inode has in upper.
+	total int
 }
 
 // links collects such inodes of upper.
@@ -25,12 +27,47 @@ func (l links) note(p pair, same bool) {
 	if !linked {
 		return
 	}
-	n := linkName{path: p.path, same: same}
+	n := linkName{path: p.path, same: same, total: int(p.upper.st.Nlink)}
 	if same {
 		n.was = inode{p.lower.st.Dev, p.lower.st.Ino}
 	}
 	id := inode{p.upper.st.Dev, p.upper.st.Ino}
 	l[id] = append(l[id], n)
+}
+
+// reveal makes the next walk look at names that this one has not seen and that have to
+// be known: those of an inode that was not the same under each name that was seen. It
+// says whether there are any.
+//
+// Where it was the same under all of these, it is so under the others: an inode that
+// got or lost a name anywhere is not passed over.
+func (c *comparer) reveal() (again bool, err error) {
+	if c.opts.Lineage == nil {
+		return false, nil
+	}
+	for id, names := range c.links {
+		if len(names) >= names[0].total || wholeAs(names, id.ino) {
+			continue
+		}
+		if !c.opts.Lineage.Same(id.ino) {
+			continue // its names were looked for already: others are outside the tree, or were made just now
+		}
+		if err := c.opts.Lineage.Reveal(id.ino); err != nil {
+			return false, err
+		}
+		again = true
+	}
+	return again, nil
+}
+
+// wholeAs says whether all names were, and are, one inode's of lower.
+func wholeAs(names []linkName, ino uint64) bool {
+	for _, n := range names {
+		if !n.same || n.was.ino != ino {
+			return false
+		}
+	}
+	return true
 }
 
 // group is all that upper's inode is called.

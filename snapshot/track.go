@@ -1,0 +1,49 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"blockstore.dev/blockstore/snapshot/layertar"
+)
+
+// track asks the driver what was written between the volume lower and upper, which is
+// that of in or a snapshot of it; in stands on lower's. nil if it cannot tell.
+func (s *Store) track(ctx context.Context, lower Volume, in Info, upper Volume) (layertar.Lineage, error) {
+	t, ok := s.driver.(Tracker)
+	if !ok {
+		return nil, nil
+	}
+	above, err := s.lineage(lower.ID, in)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(above); n > 0 && above[n-1].ID == upper.ID {
+		above = above[:n-1]
+	}
+	l, err := t.Track(ctx, lower, append(above, upper))
+	if errors.Is(err, ErrNotSupported) {
+		return nil, nil
+	}
+	return l, err
+}
+
+// lineage is the volumes from above lower to a snapshot's own, the lowest first.
+func (s *Store) lineage(lower VolumeID, in Info) ([]Volume, error) {
+	var above []Volume
+	err := s.cat.view(func(t *tx) (err error) {
+		for in.Volume.ID != lower {
+			above = append(above, in.Volume)
+			if in.Parent == "" {
+				return ErrNotFound
+			}
+			if in, err = t.snapshot(in.Parent); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	slices.Reverse(above)
+	return slices.CompactFunc(above, func(a, b Volume) bool { return a.ID == b.ID }), err // a view has its layer's
+}
