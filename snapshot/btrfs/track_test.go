@@ -27,6 +27,13 @@ type chain struct {
 	next    snapshot.VolumeID
 }
 
+// tester is a test or one of rapid's tries.
+type tester interface {
+	require.TestingT
+	Helper()
+	Context() context.Context
+}
+
 func newChain(t testing.TB) *chain {
 	return &chain{store: newStore(t, snapshot.InitOptions{Loopback: 2 << 30}), next: 16}
 }
@@ -37,7 +44,7 @@ func (c *chain) newID() snapshot.VolumeID {
 }
 
 // push seals the top and makes a snapshot of it the top, at least once.
-func (c *chain) push(t testing.TB) {
+func (c *chain) push(t tester) {
 	t.Helper()
 	v := snapshot.Volume{ID: c.newID(), Origin: snapshot.Base}
 	if n := len(c.volumes); n > 0 {
@@ -48,7 +55,7 @@ func (c *chain) push(t testing.TB) {
 	c.volumes = append(c.volumes, v)
 }
 
-func (c *chain) seal(t testing.TB) {
+func (c *chain) seal(t tester) {
 	t.Helper()
 	top := &c.volumes[len(c.volumes)-1]
 	if !top.Sealed {
@@ -62,7 +69,7 @@ func (c *chain) top() string { return c.path(len(c.volumes) - 1) }
 func (c *chain) path(i int) string { return c.driver.(loopDriver).dirOf(c.volumes[i].ID) }
 
 // clear removes everything.
-func (c *chain) clear(t testing.TB) {
+func (c *chain) clear(t tester) {
 	var ids []snapshot.VolumeID
 	for _, v := range c.volumes {
 		ids = append(ids, v.ID)
@@ -82,7 +89,7 @@ type found struct {
 	Tar     []byte
 }
 
-func compared(t testing.TB, lower, upper string, o layertar.CompareOptions) found {
+func compared(t tester, lower, upper string, o layertar.CompareOptions) found {
 	t.Helper()
 	all, err := layertar.Changes(t.Context(), lower, upper, o)
 	require.NoError(t, err)
@@ -99,7 +106,7 @@ func compared(t testing.TB, lower, upper string, o layertar.CompareOptions) foun
 }
 
 // same compares two of the chain, by account and by a walk over everything.
-func (c *chain) same(t testing.TB, lower, upper int) {
+func (c *chain) same(t tester, lower, upper int) {
 	t.Helper()
 	l, err := c.track(lower, upper)
 	require.NoError(t, err)
@@ -115,9 +122,9 @@ func (c *chain) same(t testing.TB, lower, upper int) {
 func TestTrackLikeWalk(t *testing.T) {
 	c := newChain(t)
 	rapid.Check(t, func(r *rapid.T) {
-		defer c.clear(t)
+		defer c.clear(r)
 		for range rapid.IntRange(2, 4).Draw(r, "layers") {
-			c.push(t)
+			c.push(r)
 			m := mess{r: r, dir: c.top()}
 			steps := 1 + rapid.IntRange(0, 25).Draw(r, "steps")
 			for range steps {
@@ -126,12 +133,12 @@ func TestTrackLikeWalk(t *testing.T) {
 		}
 		n := len(c.volumes)
 		for lower := range n - 1 {
-			c.same(t, lower, n-1) // the top has unwritten data
+			c.same(r, lower, n-1) // the top has unwritten data
 		}
-		c.seal(t)
+		c.seal(r)
 		for lower := range n - 1 {
 			for upper := lower + 1; upper < n; upper++ {
-				c.same(t, lower, upper)
+				c.same(r, lower, upper)
 			}
 		}
 	})
