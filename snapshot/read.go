@@ -11,8 +11,8 @@ import (
 )
 
 // Changes lists what a container or layer changed over the layer below it,
-// sorted by path. It looks at the change time of every file, and at the content
-// of those where it moved.
+// sorted by path. Where the driver cannot tell what was written it looks at the
+// change time of every file, and at the content of those where it moved.
 func (s *Store) Changes(ctx context.Context, name string) (_ []layertar.Change, err error) {
 	c, err := s.compareToParent(ctx, name)
 	if err != nil {
