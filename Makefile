@@ -66,8 +66,12 @@ tools:
 realimage: deps ## make the real three-layer image, once, in the cache; print its directory
 	@vagrant/realimage/make
 
+.PHONY: containerds
+containerds: deps ## fetch and build the containerds that Debian 12 lacks, once, in the cache; print their directory
+	@vagrant/containerd/make
+
 .PHONY: test
-test: deps build check realimage tools ## everything, on every kernel, with a report and a leak check
+test: deps build check realimage containerds tools ## everything, on every kernel, with a report and a leak check
 	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) $(PKG)
 
 .PHONY: test-host
