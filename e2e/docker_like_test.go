@@ -5,14 +5,20 @@ import (
 	"testing"
 )
 
-// smallArchive is the real image's second stage, Debian with Python, as a docker
-// archive: two layers, 220 MB.
+// dockerArchive is a stage of the real image as a docker archive.
+func dockerArchive(t *testing.T, tag, ref string) (file string) {
+	t.Helper()
+	file = filepath.Join(scratch(t), tag+".tar")
+	command(t, "skopeo", "copy", "--quiet", "--insecure-policy",
+		"oci:"+filepath.Join(realImage(t), "oci")+":"+tag, "docker-archive:"+file+":"+ref)
+	return file
+}
+
+// smallArchive is the real image's second stage, Debian with Python: two layers, 220 MB.
 func smallArchive(t *testing.T) (file, ref string) {
 	t.Helper()
-	file, ref = filepath.Join(scratch(t), "python.tar"), "real/python:latest"
-	command(t, "skopeo", "copy", "--quiet", "--insecure-policy",
-		"oci:"+filepath.Join(realImage(t), "oci")+":python", "docker-archive:"+file+":"+ref)
-	return file, ref
+	ref = "real/python:latest"
+	return dockerArchive(t, "python", ref), ref
 }
 
 // newScript is a script on a dockerd with that storage driver.

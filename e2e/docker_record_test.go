@@ -145,12 +145,17 @@ func (tr tree) inSeconds() tree {
 // all but those that are mounted there (proc, sys and dev).
 func (d *dockerd) treeOf(container string, dirs ...string) tree {
 	d.t.Helper()
-	root := fmt.Sprintf("/proc/%d/root", d.pid(container))
+	return treeBelow(d.t, fmt.Sprintf("/proc/%d/root", d.pid(container)), []string{"proc", "sys", "dev"}, dirs...)
+}
+
+// treeBelow is what a root has in these directories, or in all but some.
+func treeBelow(t *testing.T, root string, except []string, dirs ...string) tree {
+	t.Helper()
 	if len(dirs) == 0 {
 		entries, err := os.ReadDir(root)
-		require.NoError(d.t, err)
+		require.NoError(t, err)
 		for _, e := range entries {
-			if !slices.Contains([]string{"proc", "sys", "dev"}, e.Name()) {
+			if !slices.Contains(except, e.Name()) {
 				dirs = append(dirs, e.Name())
 			}
 		}
@@ -158,7 +163,7 @@ func (d *dockerd) treeOf(container string, dirs ...string) tree {
 	all := tree{}
 	for _, dir := range dirs {
 		part, err := treetest.Capture(filepath.Join(root, dir))
-		require.NoError(d.t, err)
+		require.NoError(t, err)
 		for name, e := range part {
 			if e.Links != "" { // names are relative to the directory
 				e.Links = dir + "/: " + e.Links

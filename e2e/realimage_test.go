@@ -27,10 +27,10 @@ func realImage(t *testing.T) string {
 }
 
 // unpackedByUmoci is the reference: the tree that umoci makes of the image.
-func unpackedByUmoci(t *testing.T, image string) string {
+func unpackedByUmoci(t *testing.T, image, tag string) string {
 	t.Helper()
 	bundle := filepath.Join(scratch(t), "bundle")
-	command(t, "umoci", "unpack", "--keep-dirlinks", "--image", filepath.Join(image, "oci")+":postgres", bundle)
+	command(t, "umoci", "unpack", "--keep-dirlinks", "--image", filepath.Join(image, "oci")+":"+tag, bundle)
 	return filepath.Join(bundle, "rootfs")
 }
 
@@ -88,7 +88,7 @@ func TestRealImage(t *testing.T) {
 	first := s.identity(ref)
 	require.Len(t, first.DiffIDs, 3)
 
-	reference := unpackedByUmoci(t, image)
+	reference := unpackedByUmoci(t, image, "postgres")
 	s.run("create", "--name", "c1", ref)
 	treetest.Equal(t, reference, s.run("mount", "c1"))
 	require.Empty(t, s.run("diff", "c1"))
