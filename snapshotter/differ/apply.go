@@ -48,7 +48,7 @@ func (d *Differ) apply(ctx context.Context, r *diffapi.ApplyRequest) (*types.Des
 	if target.Kind != snapshot.KindContainer {
 		return nil, fmt.Errorf("applying to the committed snapshot %q, which nothing can be written to: %w", target.Name, errdefs.ErrFailedPrecondition)
 	}
-	ctx, _, err = asCaller(ctx)
+	ctx, _, err = asCaller(ctx, target.Name)
 	if err != nil {
 		return nil, err
 	}

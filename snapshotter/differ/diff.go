@@ -42,7 +42,7 @@ func (d *Differ) diff(ctx context.Context, r *diffapi.DiffRequest) (_ *types.Des
 		}
 		o.Latest = r.SourceDateEpoch.AsTime()
 	}
-	ctx, leased, err := asCaller(ctx)
+	ctx, leased, err := asCaller(ctx, request.Name)
 	if err != nil {
 		return nil, err
 	}

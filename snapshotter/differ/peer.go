@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	leasesapi "github.com/containerd/containerd/api/services/leases/v1"
@@ -58,18 +59,35 @@ func dial(socket string) (peer, error) {
 
 // asCaller makes calls to containerd speak of the namespace, and the lease if there is
 // one, of the call that is being answered.
-func asCaller(ctx context.Context) (_ context.Context, leased bool, err error) {
+//
+// containerd before 2.0 does not tell its plugins the namespace (seen with Debian 13's
+// 1.7.24). It then is the one of the snapshot that the call is about, of which containerd
+// makes the key begin with it.
+func asCaller(ctx context.Context, about string) (_ context.Context, leased bool, err error) {
 	in, _ := metadata.FromIncomingContext(ctx)
-	namespace := in.Get(headerNamespace)
-	if len(namespace) != 1 || namespace[0] == "" {
-		return ctx, false, fmt.Errorf("the call names no namespace (%s): %w", headerNamespace, errdefs.ErrFailedPrecondition)
+	namespace := namespaceOf(about)
+	if told := in.Get(headerNamespace); len(told) > 0 { // a call's own is the first
+		namespace = told[0]
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, headerNamespace, namespace[0])
+	if namespace == "" {
+		return ctx, false, fmt.Errorf("neither the call (%s) nor the snapshot %q names a namespace: %w", headerNamespace, about, errdefs.ErrFailedPrecondition)
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, headerNamespace, namespace)
 	lease := in.Get(headerLease)
 	if len(lease) == 0 || lease[0] == "" {
 		return ctx, false, nil
 	}
 	return metadata.AppendToOutgoingContext(ctx, headerLease, lease[0]), true, nil
+}
+
+// namespaceOf is the namespace in the name of one of containerd's snapshots,
+// containerd/PLUGIN/NAMESPACE/NUMBER/KEY, and "" of others.
+func namespaceOf(name string) string {
+	parts := strings.SplitN(name, "/", 5)
+	if len(parts) < 5 || parts[0] != "containerd" {
+		return ""
+	}
+	return parts[2]
 }
 
 // lease makes what is written with the returned context stay for a while, after which
