@@ -34,7 +34,7 @@ func umlSelection(host *tier, whole []string) map[string][]string {
 
 // alone are the tests that take minutes there: each gets a machine of its own, so
 // that they run beside each other and share no time limit.
-var alone = regexp.MustCompile(`^\^Test((Conformance|Crash|RealImage|Docker[A-Z])\w*\$$|Scripts)`)
+var alone = regexp.MustCompile(`^\^Test((Conformance|Crash|RealImage|(Docker|Containerd)[A-Z])\w*\$$|Scripts)`)
 
 // umlRuns deals a selection out to machines, those that take longest first.
 func umlRuns(selection map[string][]string) []umlRun {
