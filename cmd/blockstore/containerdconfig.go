@@ -15,15 +15,18 @@ func containerdVersions() []string { return []string{"1.6", "1.7", "2"} }
 
 // containerdConfig is the part of containerd's configuration that makes a store its
 // snapshotter. 1.6 as Debian 12 has it (1.6.20) knows neither exports nor diff
-// plugins; exports came with 1.7.16, capabilities with 1.7.23.
+// plugins; exports came with 1.7.16. 1.7.23 takes remap-ids, but mounts without mapping:
+// idmapped mounts came with 2.0.
 var containerdConfig = template.Must(template.New("config.toml").Parse(`
 {{- if eq .Version "2"}}version = 3{{else}}version = 2{{end}}
 
 [proxy_plugins.blockstore]
   type = "snapshot"
   address = {{.Socket}}
+{{- if eq .Version "2"}}
+  capabilities = ["remap-ids"]
+{{- end}}
 {{- if ne .Version "1.6"}}
-  capabilities = ["remap-ids"] # from 1.7.23
   [proxy_plugins.blockstore.exports] # from 1.7.16: kubelet asks there how full the disk is
     root = {{.Root}}
 

@@ -25,6 +25,7 @@ func TestContainerdConfig(t *testing.T) {
 		old := version == "1.6"
 		require.NotEqual(t, old, strings.Contains(text, "    root = \"/srv/the store\"\n"), "1.6.20 does not know exports")
 		require.NotEqual(t, old, strings.Contains(text, "  type = \"diff\"\n"), "1.6 does not know diff plugins")
+		require.Equal(t, version == "2", strings.Contains(text, "remap-ids"), "1.7 mounts without mapping")
 	}
 	require.Contains(t, print("1.7"), "version = 2\n")
 	require.Contains(t, print("2"), "version = 3\n")
