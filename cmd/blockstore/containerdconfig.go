@@ -54,6 +54,13 @@ var containerdConfig = template.Must(template.New("config.toml").Parse(`
   platform = "{{.Platform}}"
   snapshotter = "blockstore"
   differ = "blockstore-diff"
+
+# What containerd has by itself, which naming one's own replaces.
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "{{.Platform}}"
+  snapshotter = "overlayfs"
+  differ = "walking"
+  optional = true
 {{- end}}
 `))
 
