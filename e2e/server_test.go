@@ -22,13 +22,15 @@ type server struct {
 	log    string
 	cmd    *exec.Cmd // nil when it does not run
 
+	args   []string
 	driver string // its name to dockerd
+	peer   string // the directory of the containerd that it serves
 }
 
 // serveAt serves the store to a daemon. Its end comes before the store's.
-func (s *store) serveAt(door, socket string) *server {
+func (s *store) serveAt(door, socket string, args ...string) *server {
 	s.t.Helper()
-	v := &server{t: s.t, store: s, door: door, socket: socket, log: filepath.Join(scratch(s.t), "serve.log")}
+	v := &server{t: s.t, store: s, door: door, socket: socket, args: args, log: filepath.Join(scratch(s.t), "serve.log")}
 	require.NoFileExists(s.t, v.socket)
 	s.t.Cleanup(v.end)
 	v.start()
@@ -41,7 +43,8 @@ func (v *server) start() {
 	log, err := os.OpenFile(v.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	require.NoError(v.t, err)
 	defer log.Close()
-	cmd := exec.Command(v.store.bin, "--root", v.store.root, "serve", "--"+v.door, "--"+v.door+"-socket", v.socket)
+	args := append([]string{"--root", v.store.root, "serve", "--" + v.door, "--" + v.door + "-socket", v.socket}, v.args...)
+	cmd := exec.Command(v.store.bin, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(v.t, cmd.Start())
 	v.cmd = cmd

@@ -118,7 +118,7 @@ func (s *store) run(args ...string) string {
 func (s *store) must(args ...string) result {
 	s.t.Helper()
 	r := s.try(args...)
-	require.Zero(s.t, r.code, "blockstore %s: %s", strings.Join(args, " "), r.stderr)
+	require.Zero(s.t, r.code, "blockstore %s: %s%s", strings.Join(args, " "), r.stdout, r.stderr)
 	return r
 }
 

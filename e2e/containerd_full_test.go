@@ -1,0 +1,63 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestContainerdFull: a store that is full says so to whom it concerns, goes on for the
+// others, and can be emptied.
+func TestContainerdFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten seconds: images are unpacked until nothing fits")
+	}
+	// ext4 answers fsync(2) with EIO where a write that it had put off finds no space
+	// (fs/ext4/page-io.c, ext4_finish_bio).
+	const late = "No space left on device|Input/output error"
+	refused := "no space"
+	if driver(t) == "devicemapper" {
+		// A snapshot in a pool without free blocks costs nothing and is made; ext4 cannot be
+		// mounted on it then.
+		refused = "(?i)no space|input/output error"
+	}
+	for _, version := range []string{debian12, debian13, newest} {
+		t.Run(version, func(t *testing.T) {
+			v := newStore(t, "--loopback", "700M").serveContainerd()
+			c := v.containerd(version, containerdOptions{})
+			small, base := ociArchive(t, "base")
+			large, postgres := ociArchive(t, "postgres")
+			c.load(small)
+			c.idle("box", base)
+			c.idle("other", base)
+			r := c.tryExec("box", "dd", "if=/dev/zero", "of=/fill", "bs=1M", "count=900", "conv=fsync")
+			require.NotZero(t, r.code, "900 MB fit into 700M")
+			require.Regexp(t, late, r.stderr)
+
+			r = c.tryLoad(large)
+			require.NotZero(t, r.code, "570 MB were unpacked into a full store")
+			require.Regexp(t, refused, r.stderr)
+			require.Equal(t, "goes on", c.exec("other", "echo", "goes on"))
+			begins := func() bool {
+				if r = c.tryRun("third", base, "sleep", "infinity"); r.code != 0 {
+					c.try("container", "rm", "third")
+				}
+				return r.code == 0
+			}
+			require.False(t, begins(), "a container was begun in a full store")
+			require.Regexp(t, refused, r.stderr)
+
+			// Then there is room again, as soon as containerd has had it cleaned up.
+			c.remove("box")
+			require.True(t, eventually(begins), "the space is not given back: %s", r.stderr)
+			require.Equal(t, "1", c.exec("third", "sh", "-c", "echo 1 >/file && sync /file && cat /file"))
+			v.mustHave(c)
+			c.remove("third", "other")
+			c.try("image", "rm", "--sync", postgres)
+			c.ctr("image", "rm", "--sync", base)
+			require.Empty(t, c.client().list())
+			v.mustHave(c)
+			v.mustBeEmpty()
+		})
+	}
+}
