@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -155,11 +156,17 @@ func (s *Store) checkKernel(ctx context.Context, known []Info, o CheckOptions, r
 			names[in.Volume.ID] = in.Name
 		}
 	}
+	// Volumes that are being made, and spares, are in the kernel and not in the catalog.
+	working := s.ids.working()
 	findings, err := s.driver.Check(ctx, expected)
 	if err != nil {
 		return fmt.Errorf("checking the %s backing store: %w", s.header.Driver, err)
 	}
+	maps.Copy(working, s.ids.working())
 	for _, f := range findings {
+		if working[f.Volume] {
+			continue
+		}
 		if name := names[f.Volume]; name != "" {
 			f.Text = fmt.Sprintf("%q: %s", name, f.Text)
 		}

@@ -48,15 +48,10 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 	if size < origin.Size {
 		return Info{}, fmt.Errorf("container %q: size %d is below its image's limit %d: %w", name, size, origin.Size, ErrInvalid)
 	}
-	ids, err := s.ids.take(ctx, 1)
-	if err != nil {
-		return Info{}, err
-	}
-	id := ids[0]
 	frozen := time.Now().UTC() // before the snapshot: see CompareOptions.FrozenAt
-	failpoint.Hit("create.reserved")
-	if err := s.driver.Create(ctx, id, CreateOptions{Origin: origin, Size: size, OriginBytes: used}); err != nil {
-		return Info{}, errors.Join(fmt.Errorf("creating container %q: %w", name, noSpace(err)), s.abandon(ctx, ids))
+	id, err := s.newVolume(ctx, CreateOptions{Origin: origin, Size: size, OriginBytes: used})
+	if err != nil {
+		return Info{}, fmt.Errorf("creating container %q: %w", name, err)
 	}
 	failpoint.Hit("create.volume")
 	now := time.Now().UTC()
@@ -75,7 +70,7 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 		return t.addSnapshot(in)
 	})
 	if err != nil {
-		return Info{}, errors.Join(fmt.Errorf("creating container: %w", err), s.abandon(ctx, ids))
+		return Info{}, errors.Join(fmt.Errorf("creating container: %w", err), s.abandon(ctx, []VolumeID{id}))
 	}
 	failpoint.Hit("create.committed")
 	s.ids.done(id)
@@ -83,6 +78,33 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 		s.vols.refuseWriters(origin.ID)
 	}
 	return in, nil
+}
+
+// newVolume makes the volume that a container begins as, or takes a spare. Spares take
+// no room that a creation needs.
+func (s *Store) newVolume(ctx context.Context, o CreateOptions) (VolumeID, error) {
+	roomy, ok := s.driver.(Roomy)
+	if o.Origin.Sealed && (!ok || roomy.Room(ctx) == nil) {
+		if id, ok := s.spares.take(o); ok {
+			failpoint.Hit("create.spare")
+			return id, nil
+		}
+	}
+	ids, err := s.ids.take(ctx, 1)
+	if err != nil {
+		return 0, err
+	}
+	failpoint.Hit("create.reserved")
+	err = noSpace(s.driver.Create(ctx, ids[0], o))
+	if errors.Is(err, ErrNoSpace) {
+		if any, clearErr := s.spares.clear(ctx); any {
+			err = errors.Join(noSpace(s.driver.Create(ctx, ids[0], o)), clearErr)
+		}
+	}
+	if err != nil {
+		err = errors.Join(err, s.abandon(ctx, ids))
+	}
+	return ids[0], err
 }
 
 // View shows a layer under a name of its own, read-only, without a volume of its

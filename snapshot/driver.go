@@ -235,6 +235,12 @@ type Tracker interface {
 	Track(ctx context.Context, lower Volume, above []Volume) (layertar.Lineage, error)
 }
 
+// Roomy is a Driver that refuses new volumes while there is still room to remove old
+// ones. Room is that refusal, or nil; it is cheap. Create asks it itself.
+type Roomy interface {
+	Room(ctx context.Context) error
+}
+
 // Grower is a Driver whose backing store can grow.
 type Grower interface {
 	// Grow makes the data space size bytes large. Shrinking is ErrNotSupported.

@@ -114,8 +114,12 @@ func (s *Store) Sweep(ctx context.Context) error {
 	return s.flushSwept(ctx)
 }
 
-// removeVolume removes a volume and what the store keeps beside it.
+// removeVolume removes a volume, what the store keeps beside it, and the spares that were
+// made of it.
 func (s *Store) removeVolume(ctx context.Context, id VolumeID) error {
+	if err := s.spares.drop(ctx, id); err != nil {
+		return err
+	}
 	if err := s.vols.retire(ctx, id, func() error { return s.driver.Remove(ctx, id) }); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 
 	"blockstore.dev/blockstore/snapshot/failpoint"
@@ -55,6 +56,13 @@ func (a *idAllocator) done(ids ...VolumeID) {
 	for _, id := range ids {
 		delete(a.inWork, id)
 	}
+}
+
+// working says which ids are in work now.
+func (a *idAllocator) working() map[VolumeID]bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.inWork)
 }
 
 // reserve commits the next block and then raises the driver's epoch. A crash

@@ -38,6 +38,7 @@ type Store struct {
 	names  nameLocks
 	vols   volumes
 	swept  sweptGarbage
+	spares spares
 }
 
 // Open brings the store at o.Root up, after a clean stop as after a crash: what
@@ -79,6 +80,7 @@ func Open(ctx context.Context, o StoreOptions) (s *Store, err error) {
 		return s, fmt.Errorf("opening the %s store at %s: %w", s.header.Driver, root, err)
 	}
 	s.vols = volumes{store: s, states: map[VolumeID]*volumeState{}}
+	s.spares.store = s
 	return s, s.recover(ctx)
 }
 
@@ -241,7 +243,7 @@ func (s *Store) unfinished(ctx context.Context, r idRecord) ([]VolumeID, error) 
 func (s *Store) Close(ctx context.Context) error {
 	var errs []error
 	if s.ids != nil {
-		errs = append(errs, s.flushSwept(ctx))
+		errs = append(errs, s.spares.close(ctx), s.flushSwept(ctx))
 	}
 	if s.driver != nil {
 		errs = append(errs, s.vols.releaseLent(ctx), together(s.root), s.driver.Close(ctx))

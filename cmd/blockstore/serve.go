@@ -102,6 +102,7 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 	case served != nil:
 		return errors.Join(served.busy(), served.conn.Close())
 	}
+	s.KeepSpares()
 	err = a.openDoors(ctx, v, s, flags, inherited)
 	if err == nil {
 		err = v.run(ctx, a.root)

@@ -68,5 +68,8 @@ func TestStoreCounts(t *testing.T) {
 		for _, wait := range []string{"fsync", "syncfs", "sync", "BTRFS_IOC_SYNC"} {
 			require.Zero(t, calls[wait], "%s of %s", wait, name)
 		}
+		if name == "spare" {
+			require.Zero(t, calls["BTRFS_IOC_SNAP_CREATE_V2"], "the snapshot was made before")
+		}
 	}
 }

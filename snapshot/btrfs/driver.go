@@ -44,6 +44,7 @@ type loopDriver struct{ *driver }
 var (
 	_ snapshot.Driver  = (*driver)(nil)
 	_ snapshot.Settler = (*driver)(nil)
+	_ snapshot.Roomy   = (*driver)(nil)
 	_ snapshot.Grower  = loopDriver{}
 	_ snapshot.Trimmer = loopDriver{}
 )
@@ -139,7 +140,7 @@ func (d *driver) Create(ctx context.Context, id snapshot.VolumeID, o snapshot.Cr
 	if err != nil {
 		return err
 	}
-	if err := d.room(ctx); err != nil {
+	if err := d.Room(ctx); err != nil {
 		return err
 	}
 	return translate(d.snapshot(ctx, o.Origin.ID, id, limitOf(size, o.OriginBytes)), "btrfs: create volume %d from %d", id, o.Origin.ID)

@@ -31,7 +31,7 @@ func (d *driver) Unpack(ctx context.Context, o snapshot.UnpackOptions) (snapshot
 	if err != nil {
 		return nil, err
 	}
-	if err := d.room(ctx); err != nil {
+	if err := d.Room(ctx); err != nil {
 		return nil, err
 	}
 	u := &unpacker{driver: d, o: o, size: size, layers: o.OriginBytes}

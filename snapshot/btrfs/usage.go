@@ -71,9 +71,9 @@ const (
 	leastHostFree = 64 << 20
 )
 
-// room refuses new volumes while there is still room to delete old ones. statfs
+// Room refuses new volumes while there is still room to delete old ones. statfs
 // shows nothing available on btrfs also when it is metadata that runs out.
-func (d *driver) room(ctx context.Context) error {
+func (d *driver) Room(ctx context.Context) error {
 	free, enough, err := d.free()
 	if err == nil && !enough {
 		if err := d.waker.wait(ctx); err != nil {

@@ -30,7 +30,8 @@ const traced = "ioctl,fsync,fdatasync,sync,syncfs,sync_file_range,msync,execve,c
 const marker = "/bstest-mark-"
 
 // RunCounts counts the system calls of create, mount, unmount, remove and view, and
-// of a creation that freezes its parent and a removal in use, on a real kernel with strace(1), in a process of its own: none of them makes a
+// of a creation that freezes its parent, a removal in use and a creation that takes a
+// spare, on a real kernel with strace(1), in a process of its own: none of them makes a
 // process, a creation and a removal wait for the disk as often as one commit of
 // the catalog does, mounting and unmounting never, and none costs a call more with
 // a thousand containers than with ten. It returns the tallies for what a driver
@@ -59,7 +60,9 @@ func RunCounts(t *testing.T, f Factory) map[string]Tally {
 		require.Zero(t, calls["execve"], "%s runs a program", name)
 	}
 	// A commit of the catalog (bbolt) is two: its pages, and its meta page.
-	for name, commits := range map[string]int{"create": 1, "freeze": 1, "remove": 1, "drop": 1, "view": 1, "mount": 0, "unmount": 0, "commit": 1} {
+	for name, commits := range map[string]int{
+		"create": 1, "freeze": 1, "remove": 1, "drop": 1, "view": 1, "mount": 0, "unmount": 0, "commit": 1, "spare": 1,
+	} {
 		require.Contains(t, few, name)
 		require.Equal(t, 2*commits, few[name]["fdatasync"], "fdatasyncs of %s", name)
 	}
@@ -150,6 +153,11 @@ func countChild(t *testing.T, f Factory) {
 		}
 		e.remove("counted")
 	}
+	e.spareOf(parent.Parent)
+	mark("spare")
+	e.create("counted", parent.Parent)
+	mark("end")
+	e.remove("counted")
 	e.close()
 }
 

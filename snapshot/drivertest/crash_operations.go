@@ -53,6 +53,28 @@ func operations() []operation {
 			undo:   func(e *env) { e.remove("new") },
 		},
 		{
+			name: "CreateSpare", // which takes a volume that was made before
+			do: func(e *env) error {
+				e.spareOf(baseLayers()[1])
+				return second(e.s.Create(e.ctx(), "new", snapshot.CreateRequest{Parent: baseLayers()[1]}))
+			},
+			passes: "create.spare",
+			done:   func(e *env) bool { return e.has("new") },
+			undo:   func(e *env) { e.remove("new"); e.reopen() },
+		},
+		{
+			name: "RemoveSpares", // with the layer that they were made of
+			do: func(e *env) error {
+				im := e.image("spares", []string{"spares:1"}, simpleTar(9))
+				e.spareOf(im.Layers[0])
+				_, _, err := e.s.RemoveImage(e.ctx(), "spares:1", false)
+				return err
+			},
+			passes: "volume.removed",
+			done:   func(e *env) bool { return !e.hasImage("spares:1", simpleTar(9)) },
+			undo:   func(*env) {},
+		},
+		{
 			name: "Remove",
 			do:   func(e *env) error { return e.s.Remove(e.ctx(), "spare") },
 			done: func(e *env) bool { return !e.has("spare") },
@@ -201,6 +223,20 @@ func (e *env) freezeSpare() {
 	if !e.has("new") {
 		e.onTop("new", "spare")
 	}
+}
+
+// spareOf has the store make spares of a layer.
+func (e *env) spareOf(layer string) {
+	e.t.Helper()
+	e.s.KeepSpares()
+	for range 2 {
+		if e.has("passing") { // an earlier child's
+			e.remove("passing")
+		}
+		e.create("passing", layer)
+		e.remove("passing")
+	}
+	waitFor(e.t, "spares", func() bool { return e.s.SparesReady() > 0 })
 }
 
 // isFilled says whether a layer has a tar's content; what has it not is a

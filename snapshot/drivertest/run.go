@@ -62,7 +62,7 @@ func cases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
 		graphCases(), snapshotCases(), treeCases(), contentCases(), loadCases(), imageCases(),
-		lifeCases(), crowdCases(), spaceCases(), driverCases(), doorCases(), lentCases(),
+		lifeCases(), crowdCases(), spaceCases(), driverCases(), doorCases(), lentCases(), spareCases(),
 	} {
 		all = append(all, group...)
 	}

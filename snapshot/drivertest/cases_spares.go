@@ -1,0 +1,183 @@
+package drivertest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/snapshot"
+)
+
+// spareCases are of a store that makes snapshots ahead.
+func spareCases() []testCase {
+	return []testCase{
+		{name: "Spares", run: sparesAreUsed},
+		{name: "SparesNotKept", run: sparesNotKept},
+		{name: "SparesOfAnotherSize", run: sparesOfAnotherSize},
+		{name: "SparesGoWithTheirLayer", run: sparesGoWithTheirLayer},
+		{name: "SparesAreFew", run: sparesAreFew},
+		{name: "SparesInACrowd", run: sparesInACrowd},
+	}
+}
+
+// spares makes containers of a layer until the store has made spares of it, and says
+// how many there are then.
+func (e *env) spares(layer string) int {
+	e.t.Helper()
+	before := e.s.SparesReady()
+	for i := range 2 {
+		e.create(fmt.Sprintf("%s-first-%d", layer, i), layer)
+	}
+	waitFor(e.t, "spares", func() bool { return e.s.SparesReady() > before })
+	return e.s.SparesReady() - before
+}
+
+// owned are the volumes that the catalog knows.
+func (e *env) owned() []snapshot.VolumeID {
+	e.t.Helper()
+	all, err := e.s.List(e.ctx())
+	e.ok(err)
+	var ids []snapshot.VolumeID
+	for _, in := range all {
+		if in.Kind != snapshot.KindView {
+			ids = append(ids, in.Volume.ID)
+		}
+	}
+	return ids
+}
+
+func sparesAreUsed(t *testing.T, e *env) {
+	im := e.image("config", nil, simpleTar(1), simpleTar(2))
+	top := im.Layers[1]
+	e.s.KeepSpares()
+	n := e.spares(top)
+	require.Len(t, e.names(), 4, "spares have no names")
+	st, err := e.s.Status(e.ctx())
+	e.ok(err)
+	require.Equal(t, 2, st.Containers)
+	e.clean()
+	if ids := e.volumes(); ids != nil {
+		require.Len(t, ids, len(e.owned())+n)
+	}
+
+	a, b := e.create("a", top), e.create("b", top)
+	require.NotEqual(t, a.Volume.ID, b.Volume.ID)
+	require.Less(t, a.Volume.ID, b.Volume.ID)
+	require.Empty(t, e.differences("a", top))
+	e.in("a", func(dir string) {
+		require.Equal(t, "of layer 2", e.read(dir, "layer-2"))
+		e.write(dir, "f", "of a")
+	})
+	e.in("b", func(dir string) { e.missing(dir, "f") })
+	require.Equal(t, []string{"/f A"}, e.differences("a", top))
+	e.onTop("on a", "a")
+	e.clean()
+	e.reopen()
+	require.Zero(t, e.s.SparesReady(), "they are only kept on request")
+	if ids := e.volumes(); ids != nil {
+		require.ElementsMatch(t, e.owned(), ids, "Close leaves no spares")
+	}
+	e.in("a", func(dir string) { require.Equal(t, "of a", e.read(dir, "f")) })
+}
+
+func sparesNotKept(t *testing.T, e *env) {
+	im := e.image("config", nil, simpleTar(1))
+	for i := range 4 {
+		e.create(fmt.Sprint(i), im.Layers[0])
+	}
+	require.Zero(t, e.s.SparesReady())
+	if ids := e.volumes(); ids != nil {
+		require.ElementsMatch(t, e.owned(), ids)
+	}
+}
+
+func sparesOfAnotherSize(t *testing.T, e *env) {
+	im := e.image("config", nil, simpleTar(1))
+	layer := im.Layers[0]
+	e.s.KeepSpares()
+	n := e.spares(layer)
+	size := 2 * e.f.BaseSize
+	in, err := e.s.Create(e.ctx(), "large", snapshot.CreateRequest{Parent: layer, Size: size})
+	e.ok(err)
+	require.Equal(t, size, in.Volume.Size)
+	require.Equal(t, n, e.s.SparesReady(), "a spare of another size was taken")
+	e.reopen()
+}
+
+func sparesGoWithTheirLayer(t *testing.T, e *env) {
+	im := e.image("config", []string{"i:1"}, simpleTar(1), simpleTar(2))
+	top := im.Layers[1]
+	e.s.KeepSpares()
+	e.spares(top)
+	for _, in := range []int{0, 1} {
+		e.remove(fmt.Sprintf("%s-first-%d", top, in))
+	}
+	_, deleted, err := e.s.RemoveImage(e.ctx(), "i:1", false)
+	e.ok(err)
+	require.Len(t, deleted, 3, "spares keep no layer")
+	require.Zero(t, e.s.SparesReady())
+	require.Empty(t, e.volumes())
+	e.clean()
+}
+
+func sparesAreFew(t *testing.T, e *env) {
+	e.s.KeepSpares()
+	const most = 16
+	for i := range 12 {
+		im := e.image(fmt.Sprintf("config %d", i), nil, simpleTar(20+i))
+		for k := range 3 {
+			e.create(fmt.Sprintf("%d-%d", i, k), im.Layers[0])
+		}
+		require.LessOrEqual(t, e.s.SparesReady(), most)
+	}
+	if ids := e.volumes(); ids != nil {
+		require.LessOrEqual(t, len(ids), len(e.owned())+most+8) // and those that go or come just now
+	}
+	e.clean()
+	e.reopen()
+	if ids := e.volumes(); ids != nil {
+		require.ElementsMatch(t, e.owned(), ids)
+	}
+}
+
+// sparesInACrowd creates and removes, beside checks, while spares are made and taken.
+func sparesInACrowd(t *testing.T, e *env) {
+	im := e.image("config", []string{"i:1"}, simpleTar(1))
+	e.s.KeepSpares()
+	const workers, each = 8, 6
+	errs := make([]error, workers)
+	ids := make([][]snapshot.VolumeID, workers)
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			for i := range each {
+				name := fmt.Sprintf("%d-%d", w, i)
+				in, err := e.s.Create(e.ctx(), name, snapshot.CreateRequest{Parent: im.Layers[0]})
+				if err == nil && i%2 == 0 {
+					err = e.s.Remove(e.ctx(), name)
+				}
+				if err != nil {
+					errs[w] = err
+					return
+				}
+				ids[w] = append(ids[w], in.Volume.ID)
+			}
+		})
+	}
+	all.Wait()
+	seen := map[snapshot.VolumeID]bool{}
+	for w := range workers {
+		e.ok(errs[w])
+		for _, id := range ids[w] {
+			require.False(t, seen[id], "volume %d was handed out twice", id)
+			seen[id] = true
+		}
+	}
+	e.clean()
+	e.reopen()
+	if ids := e.volumes(); ids != nil {
+		require.ElementsMatch(t, e.owned(), ids)
+	}
+}

@@ -1,0 +1,192 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"blockstore.dev/blockstore/snapshot/failpoint"
+)
+
+// Bounds of the spares.
+const (
+	sparesEach  = 4  // made of one origin
+	sparesLeast = 2  // as many are left when more are made
+	sparesKinds = 8  // origins that spares are made of, the last used ones
+	sparesUses  = 2  // creations after which an origin is one of them: a pull makes one on each layer
+	sparesMost  = 16 // in total
+)
+
+// spares are volumes that were made before anybody asked for them: snapshots of the
+// layers that containers were made of lately. A creation that takes one needs no
+// snapshot, which on btrfs is a commit of the file system's.
+//
+// They have reserved ids that count as in work and no record in the catalog. So a
+// process that dies leaves them to the next open as unfinished work, Check knows them,
+// and nothing else of the store sees them.
+type spares struct {
+	store *Store
+
+	mu     sync.Mutex
+	on     bool
+	kinds  []*spareKind // last used first
+	makers sync.WaitGroup
+}
+
+// spareKind are the spares that are made in one way.
+type spareKind struct {
+	o     CreateOptions
+	uses  int
+	ready []VolumeID
+	// making is open while some are made of the origin, nil when none are.
+	making  chan struct{}
+	dropped bool // what is being made is not wanted any more
+}
+
+// KeepSpares has the store keep a few snapshots ready of the layers that containers
+// are made of again and again, until Close. It is for processes that work for many: the
+// spares are made in the background, after a creation.
+func (s *Store) KeepSpares() {
+	s.spares.mu.Lock()
+	defer s.spares.mu.Unlock()
+	s.spares.on = true
+}
+
+// SparesReady is how many snapshots there are that nobody has asked for yet.
+func (s *Store) SparesReady() int {
+	s.spares.mu.Lock()
+	defer s.spares.mu.Unlock()
+	n := 0
+	for _, k := range s.spares.kinds {
+		n += len(k.ready)
+	}
+	return n
+}
+
+// take gives a volume that is what the driver's Create would make, if one is ready. The
+// origin is sealed, and stays while its caller runs.
+func (p *spares) take(o CreateOptions) (id VolumeID, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.on {
+		return 0, false
+	}
+	k := p.used(o)
+	if len(k.ready) > 0 {
+		id, ok = k.ready[0], true
+		k.ready = k.ready[1:]
+	}
+	if k.uses >= sparesUses && len(k.ready) <= sparesLeast && k.making == nil {
+		if n := min(sparesEach-len(k.ready), sparesMost-p.count()); n > 0 {
+			k.making = make(chan struct{})
+			p.makers.Go(func() { p.make(k, n) })
+		}
+	}
+	return id, ok
+}
+
+// used finds the kind of spares that a creation needs and puts it in front. The one
+// that was used the longest time ago goes when there are too many.
+func (p *spares) used(o CreateOptions) *spareKind {
+	at := slices.IndexFunc(p.kinds, func(k *spareKind) bool { return k.o == o })
+	k := &spareKind{o: o}
+	if at >= 0 {
+		k = p.kinds[at]
+		p.kinds = slices.Delete(p.kinds, at, at+1)
+	} else if last := len(p.kinds) - 1; last+1 >= sparesKinds && p.kinds[last].making == nil {
+		ready := p.kinds[last].ready
+		p.kinds = p.kinds[:last]
+		p.makers.Go(func() { _ = p.store.abandon(context.Background(), ready) }) // what fails goes at the next open
+	}
+	k.uses++
+	p.kinds = slices.Insert(p.kinds, 0, k)
+	return k
+}
+
+// count is how many spares there are or will be.
+func (p *spares) count() int {
+	n := 0
+	for _, k := range p.kinds {
+		n += len(k.ready)
+		if k.making != nil {
+			n += sparesEach
+		}
+	}
+	return n
+}
+
+// make makes n spares at once, so that they share what the driver commits. A kind that
+// cannot be made is forgotten until it is used as often again.
+func (p *spares) make(k *spareKind, n int) {
+	ctx := context.Background()
+	ids, err := p.store.ids.take(ctx, n)
+	errs := make([]error, len(ids))
+	var all sync.WaitGroup
+	for i, id := range ids {
+		all.Go(func() { errs[i] = p.store.driver.Create(ctx, id, k.o) })
+	}
+	all.Wait()
+	failpoint.Hit("spares.made")
+	err = errors.Join(append(errs, err)...)
+
+	p.mu.Lock()
+	unwanted := ids
+	if err == nil && !k.dropped {
+		k.ready, unwanted = append(k.ready, ids...), nil
+	}
+	if err != nil {
+		k.uses = 0
+	}
+	done := k.making
+	k.making = nil
+	p.mu.Unlock()
+	_ = p.store.abandon(ctx, unwanted)
+	close(done)
+}
+
+// drop removes the spares of an origin, which is about to be removed itself.
+func (p *spares) drop(ctx context.Context, origin VolumeID) error {
+	return p.release(ctx, func(k *spareKind) bool { return k.o.Origin.ID == origin })
+}
+
+// clear removes all spares, and says whether there were any.
+func (p *spares) clear(ctx context.Context) (bool, error) {
+	any := p.store.SparesReady() > 0
+	return any, p.release(ctx, func(*spareKind) bool { return true })
+}
+
+// close ends the making of spares and removes them.
+func (p *spares) close(ctx context.Context) error {
+	p.mu.Lock()
+	p.on = false
+	p.mu.Unlock()
+	_, err := p.clear(ctx)
+	p.makers.Wait()
+	return err
+}
+
+// release removes the spares of some kinds, and returns when none of them are made any
+// more.
+func (p *spares) release(ctx context.Context, which func(*spareKind) bool) error {
+	var ids []VolumeID
+	var making []chan struct{}
+	p.mu.Lock()
+	p.kinds = slices.DeleteFunc(p.kinds, func(k *spareKind) bool {
+		if !which(k) {
+			return false
+		}
+		k.dropped = true
+		ids = append(ids, k.ready...)
+		if k.making != nil {
+			making = append(making, k.making)
+		}
+		return true
+	})
+	p.mu.Unlock()
+	err := p.store.abandon(ctx, ids)
+	for _, done := range making {
+		<-done
+	}
+	return err
+}
