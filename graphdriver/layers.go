@@ -75,10 +75,15 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 		return nil, err
 	}
 	p.fresh.used(q.Parent)
-	_, err = p.store.Create(ctx, Name(q.ID), snapshot.CreateRequest{
+	made := snapshot.CreateRequest{
 		Parent: parentName(q.Parent), Size: limit, FreezeParent: true,
 		Labels: map[string]string{labelHome: st.Home},
-	})
+	}
+	if q.Parent == q.ID+initSuffix { // dockerd writes its own files before it uses the container
+		err = p.store.BeginCreate(ctx, Name(q.ID), made)
+	} else {
+		_, err = p.store.Create(ctx, Name(q.ID), made)
+	}
 	if err != nil {
 		return nil, err
 	}

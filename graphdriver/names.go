@@ -12,6 +12,9 @@ const prefix = "docker/"
 // maxID bounds Docker's ids, which have 25 (BuildKit), 64 or 69 ("-init") bytes.
 const maxID = 256
 
+// initSuffix ends the id of a container's init layer.
+const initSuffix = "-init"
+
 // Name is what the store calls Docker's layer id.
 func Name(id string) string { return prefix + id }
 

@@ -37,19 +37,33 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 		return Info{}, err
 	}
 	defer s.lockNew(name, r.Parent)()
+	return s.create(ctx, name, r)
+}
+
+// creation says how the volume of a new container is made, and refuses what cannot be.
+func (s *Store) creation(name string, r CreateRequest) (CreateOptions, error) {
 	origin, used, err := s.origin(name, r)
 	if err != nil {
-		return Info{}, err
+		return CreateOptions{}, err
 	}
 	size := r.Size
 	if size == 0 {
 		size = origin.Size
 	}
 	if size < origin.Size {
-		return Info{}, fmt.Errorf("container %q: size %d is below its image's limit %d: %w", name, size, origin.Size, ErrInvalid)
+		return CreateOptions{}, fmt.Errorf("container %q: size %d is below its image's limit %d: %w", name, size, origin.Size, ErrInvalid)
+	}
+	return CreateOptions{Origin: origin, Size: size, OriginBytes: used}, nil
+}
+
+// create is Create with the names locked.
+func (s *Store) create(ctx context.Context, name string, r CreateRequest) (Info, error) {
+	o, err := s.creation(name, r)
+	if err != nil {
+		return Info{}, err
 	}
 	frozen := time.Now().UTC() // before the snapshot: see CompareOptions.FrozenAt
-	id, err := s.newVolume(ctx, CreateOptions{Origin: origin, Size: size, OriginBytes: used})
+	id, err := s.newVolume(ctx, o)
 	if err != nil {
 		return Info{}, fmt.Errorf("creating container %q: %w", name, err)
 	}
@@ -57,7 +71,7 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 	now := time.Now().UTC()
 	in := Info{
 		Name: name, Kind: KindContainer, Parent: r.Parent, Image: r.Image, Labels: r.Labels,
-		Volume:  Volume{ID: id, Origin: origin.ID, Size: size},
+		Volume:  Volume{ID: id, Origin: o.Origin.ID, Size: o.Size},
 		Created: now, Updated: now,
 	}
 	froze := false
@@ -75,7 +89,7 @@ func (s *Store) Create(ctx context.Context, name string, r CreateRequest) (Info,
 	failpoint.Hit("create.committed")
 	s.ids.done(id)
 	if froze {
-		s.vols.refuseWriters(origin.ID)
+		s.vols.refuseWriters(o.Origin.ID)
 	}
 	return in, nil
 }
@@ -194,8 +208,14 @@ func (t *tx) chainBytes(in Info) (int64, error) {
 
 // Stat describes a snapshot.
 func (s *Store) Stat(_ context.Context, name string) (Info, error) {
+	s.begun.wait(name)
 	var in Info
 	err := s.cat.view(func(t *tx) (err error) { in, err = t.snapshot(name); return err })
+	if errors.Is(err, ErrNotFound) {
+		if why := s.begun.why(name); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+	}
 	if err != nil {
 		return Info{}, err
 	}
@@ -211,6 +231,7 @@ func (s *Store) withMount(in Info) Info {
 
 // List describes all snapshots, ordered by name.
 func (s *Store) List(context.Context) ([]Info, error) {
+	s.begun.waitAll()
 	var all []Info
 	err := s.cat.view(func(t *tx) error {
 		return t.eachSnapshot(func(in Info) error {
@@ -223,6 +244,7 @@ func (s *Store) List(context.Context) ([]Info, error) {
 
 // Children describes the snapshots that stand on a layer directly.
 func (s *Store) Children(_ context.Context, name string) ([]Info, error) {
+	s.begun.waitAll()
 	var all []Info
 	err := s.cat.view(func(t *tx) error {
 		prefix := name + "\x00"

@@ -20,6 +20,7 @@ const (
 	dirMounts = "mnt"    // where Mount shows volumes, by id
 	dirWork   = "work"   // where the store itself mounts volumes, by id
 	dirTars   = "tar"    // what is needed to write a layer's tar again, by volume id
+	dirBegun  = "begun"  // records of creations under way; made when first needed
 )
 
 const catalogFile = "catalog.db"

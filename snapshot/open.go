@@ -39,6 +39,7 @@ type Store struct {
 	vols   volumes
 	swept  sweptGarbage
 	spares spares
+	begun  begun
 }
 
 // Open brings the store at o.Root up, after a clean stop as after a crash: what
@@ -137,6 +138,9 @@ func (s *Store) recover(ctx context.Context) error {
 	failpoint.Hit("open.tars")
 	s.collect(ctx, garbage)
 	failpoint.Hit("open.garbage")
+	if err := s.finishBegun(ctx); err != nil {
+		return fmt.Errorf("finishing what was begun: %w", err)
+	}
 	return s.flushSwept(ctx)
 }
 
@@ -242,6 +246,7 @@ func (s *Store) unfinished(ctx context.Context, r idRecord) ([]VolumeID, error) 
 // Close releases the store. Volumes that somebody has mounted stay mounted.
 func (s *Store) Close(ctx context.Context) error {
 	var errs []error
+	s.begun.work.Wait()
 	if s.ids != nil {
 		errs = append(errs, s.spares.close(ctx), s.flushSwept(ctx))
 	}
@@ -328,7 +333,7 @@ func removeRoot(root string) error {
 		errs = append(errs, ignoreMissing(os.Remove(filepath.Join(root, d))))
 	}
 	failpoint.Hit("destroy.mountpoints")
-	errs = append(errs, os.RemoveAll(filepath.Join(root, dirTars)), os.RemoveAll(filepath.Join(root, dirDriver)))
+	errs = append(errs, os.RemoveAll(filepath.Join(root, dirTars)), os.RemoveAll(filepath.Join(root, dirBegun)), os.RemoveAll(filepath.Join(root, dirDriver)))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
