@@ -187,6 +187,9 @@ func (p places) waitDetached(device string) error {
 	file := filepath.Join("/sys/block", filepath.Base(device), "loop/backing_file")
 	for end := time.Now().Add(detachWait); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		backing, err := os.ReadFile(file)
+		if errors.Is(err, unix.ENODEV) { // it went between open and read
+			return nil
+		}
 		if err != nil || strings.TrimSpace(string(backing)) != p.image {
 			return absentIsFine(err)
 		}
