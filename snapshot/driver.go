@@ -218,6 +218,14 @@ type Locator interface {
 	Locate(ctx context.Context, m mount.Mount) (VolumeID, error)
 }
 
+// Publisher is a Driver whose mounts from Activate hold names that may come to mean
+// another volume, such as device numbers, once the volume is inactive.
+type Publisher interface {
+	// Publish gives the mounts of an active volume for somebody who may perform them
+	// much later: what they name is this volume, or nothing.
+	Publish(ctx context.Context, id VolumeID, ms []mount.Mount) ([]mount.Mount, error)
+}
+
 // Devicer is a Driver whose volumes are block devices while they are active.
 type Devicer interface {
 	// Device is the path of a volume's device. One that is not active is ErrNotFound.

@@ -290,7 +290,7 @@ func (v *volumes) lend(ctx context.Context, vol Volume) ([]mount.Mount, error) {
 	st, unlock := v.state(vol.ID)
 	defer unlock()
 	if st.lent && st.mounts != nil {
-		return st.mounts, nil
+		return v.published(ctx, st, vol.ID)
 	}
 	if err := v.activate(ctx, st, vol); err != nil {
 		return nil, err
@@ -299,6 +299,13 @@ func (v *volumes) lend(ctx context.Context, vol Volume) ([]mount.Mount, error) {
 		st.active.Add(-1)
 	}
 	st.lent = true
+	return v.published(ctx, st, vol.ID)
+}
+
+func (v *volumes) published(ctx context.Context, st *volumeState, id VolumeID) ([]mount.Mount, error) {
+	if p, ok := v.store.driver.(Publisher); ok {
+		return p.Publish(ctx, id, st.mounts)
+	}
 	return st.mounts, nil
 }
 

@@ -150,13 +150,51 @@ func (p *Pool) goneOrForeign(ctx context.Context, id dm.DeviceID) error {
 	return fmt.Errorf("a device named %s with uuid %q: %w", info.Name, info.UUID, ErrForeign)
 }
 
+// publishWait is for udev to make a link that was asked for when the device was made.
+const publishWait = 5 * time.Second
+
+// Publish gives the path by which an active device can be named to others,
+// /dev/mapper/NAME: it leads to this device or, once that is inactive, nowhere, while the
+// number in a Device's path is soon another's. ErrNotFound for a device that is not active.
+func (p *Pool) Publish(ctx context.Context, id dm.DeviceID) (string, error) {
+	info, err := p.dm.Info(ctx, dm.UUID(p.config.ThinUUID(id)))
+	if errors.Is(err, dm.ErrNotFound) {
+		return "", fmt.Errorf("publishing thin device %d: it is not active: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("publishing thin device %d: %w", id, err)
+	}
+	link, err := p.dm.Publish(p.config.ThinName(id), info.Dev)
+	if err != nil {
+		return "", fmt.Errorf("publishing thin device %d: %w", id, err)
+	}
+	for deadline := time.Now().Add(publishWait); ; {
+		var st unix.Stat_t
+		err := unix.Stat(link, &st)
+		if err == nil && dm.NumberOf(st.Rdev) == info.Dev {
+			return link, nil
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("publishing thin device %d: udev does not make %s within %s; see udevadm monitor", id, link, publishWait)
+		}
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// unpublish takes the name away from a device that is inactive or about to be.
+func (p *Pool) unpublish(id dm.DeviceID) error { return p.dm.Unpublish(p.config.ThinName(id)) }
+
 // Deactivate takes a thin device's block device away; an inactive one is no error. One that is in use goes when its
 // last user closes it; that is ErrBusy, and the error names the users.
 func (p *Pool) Deactivate(ctx context.Context, id dm.DeviceID) error {
 	ref := dm.UUID(p.config.ThinUUID(id))
 	_, busy := p.dm.Remove(ctx, ref, dm.RemoveOptions{Wait: removeWait})
 	if busy == nil || errors.Is(busy, dm.ErrNotFound) {
-		return nil
+		return p.unpublish(id)
 	}
 	if !errors.Is(busy, dm.ErrBusy) {
 		return fmt.Errorf("deactivating thin device %d: %w", id, busy)
@@ -164,11 +202,12 @@ func (p *Pool) Deactivate(ctx context.Context, id dm.DeviceID) error {
 	deferred, err := p.dm.Remove(ctx, ref, dm.RemoveOptions{Deferred: true})
 	switch {
 	case errors.Is(err, dm.ErrNotFound), err == nil && !deferred:
-		return nil // its user left just now
+		return p.unpublish(id) // its user left just now
 	case err != nil:
 		return fmt.Errorf("deactivating thin device %d: %w", id, err)
 	}
-	return fmt.Errorf("deactivating thin device %d: %w; it goes at its last close: %w", id, ErrBusy, busy)
+	err = fmt.Errorf("deactivating thin device %d: %w; it goes at its last close: %w", id, ErrBusy, busy)
+	return errors.Join(err, p.unpublish(id))
 }
 
 // TryDeactivate is Deactivate without the kernel's promise to remove the device later: one that is in use stays.
@@ -176,7 +215,7 @@ func (p *Pool) TryDeactivate(ctx context.Context, id dm.DeviceID) error {
 	_, err := p.dm.Remove(ctx, dm.UUID(p.config.ThinUUID(id)), dm.RemoveOptions{Wait: removeWait})
 	switch {
 	case err == nil, errors.Is(err, dm.ErrNotFound):
-		return nil
+		return p.unpublish(id)
 	case errors.Is(err, dm.ErrBusy):
 		return fmt.Errorf("deactivating thin device %d: %w: %w", id, ErrBusy, err)
 	}

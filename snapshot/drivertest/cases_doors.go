@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,7 +144,7 @@ func freezeParentWhileWritten(t *testing.T, e *env) {
 
 func freeze(t *testing.T, e *env) {
 	e.create("a", "")
-	e.in("a", func(dir string) { e.write(dir, "f", "of a") })
+	e.in("a", func(dir string) { e.write(dir, "f", "of a"); e.write(dir, "large", strings.Repeat("a", 4<<20)) })
 	_, err := e.s.Relabel(e.ctx(), "a", func(map[string]string) (map[string]string, error) {
 		return map[string]string{"of": "the container"}, nil
 	})

@@ -3,11 +3,16 @@ package thin
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
 )
 
-var _ snapshot.Devicer = (*driver)(nil)
+var (
+	_ snapshot.Devicer   = (*driver)(nil)
+	_ snapshot.Publisher = (*driver)(nil)
+)
 
 // Device looks among the pool's active devices.
 func (d *driver) Device(ctx context.Context, id snapshot.VolumeID) (string, error) {
@@ -21,4 +26,17 @@ func (d *driver) Device(ctx context.Context, id snapshot.VolumeID) (string, erro
 		}
 	}
 	return "", fmt.Errorf("volume %d is not active: %w", id, snapshot.ErrNotFound)
+}
+
+// Publish names the device by /dev/mapper: minor numbers are used again.
+func (d *driver) Publish(ctx context.Context, id snapshot.VolumeID, ms []mount.Mount) ([]mount.Mount, error) {
+	path, err := d.pool.Publish(ctx, deviceID(id))
+	if err != nil {
+		return nil, translate(err)
+	}
+	ms = slices.Clone(ms)
+	for i := range ms {
+		ms[i].Source = path
+	}
+	return ms, nil
 }
