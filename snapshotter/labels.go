@@ -64,6 +64,19 @@ func remapping(labels map[string]string) ([]string, error) {
 	return []string{"uidmap=" + uid, "gidmap=" + gid}, nil
 }
 
+// changed says whether the parent has the mapping's owners already. A containerd that is
+// not told of remap-ids, as 1.7 must not be since it makes no idmapped mounts, changes
+// them in a layer that it names after the image's with both host ids
+// (resolveSnapshotOptions in its client), and hands the labels on all the same.
+func changed(parent string, labels map[string]string) bool {
+	uid, _, _ := strings.Cut(cutFirst(labels[snapshots.LabelSnapshotUIDMapping]), ":")
+	gid, _, _ := strings.Cut(cutFirst(labels[snapshots.LabelSnapshotGIDMapping]), ":")
+	return uid != "" && gid != "" && strings.HasSuffix(parent, "-"+uid+"-"+gid)
+}
+
+// cutFirst is what follows the first colon.
+func cutFirst(text string) string { _, rest, _ := strings.Cut(text, ":"); return rest }
+
 // updated is what Update makes of labels: without paths, or with "labels", the new
 // ones; with "labels.KEY" that one, which goes where it is missing or empty.
 func updated(old, wanted map[string]string, paths []string) (map[string]string, error) {

@@ -115,7 +115,7 @@ func (s *Snapshotter) mounts(ctx context.Context, in snapshot.Info) ([]mount.Mou
 	for i, m := range own {
 		ms[i] = mount.Mount{Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}
 	}
-	if n := len(ms); n > 0 {
+	if n := len(ms); n > 0 && !changed(in.Parent, in.Labels) {
 		ms[n-1].Options = append(ms[n-1].Options, ids...)
 	}
 	return ms, nil
