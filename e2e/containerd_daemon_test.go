@@ -198,6 +198,8 @@ func (c *containerd) end() {
 		}
 	}
 	c.daemon.end()
+	// Seen with user namespaces: runc's usual directory is made, whatever --runc-root says.
+	_ = os.Remove(filepath.Join("/run/containerd/runc", c.namespace))
 	// Containers' cgroups lie in one that runc leaves.
 	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
 		found, _ := filepath.Glob(pattern + c.cgroup)

@@ -132,15 +132,20 @@ func (s *chores) change() {
 	s.seen.add("changed layer", s.layer("changed")...)
 	s.c.kill9("changed")
 	s.c.again("changed")
-	s.seen.add("changed tree, started again", s.c.treeOf("changed").inSeconds().lines(s.begun)...)
+	s.seen.add("changed tree, started again", s.c.treeOf("changed", "files").inSeconds().lines(s.begun)...)
 	s.c.commit("changed", "test/seeded:1", changedImage)
 	s.c.idle("again", changedImage)
 	s.seen.add("tree of the commit", s.c.treeOf("again").inSeconds().lines(s.begun)...)
+	s.seen.add(changedFiles, s.c.treeOf("again", "files", "etc").inSeconds().lines(s.begun)...)
 	s.c.remove("again", "changed")
 }
 
-// changedImage is the image that the chores leave behind.
-const changedImage = "test/changed:1"
+// changedImage is the image that the chores leave behind; changedFiles the record of what
+// is in it.
+const (
+	changedImage = "test/changed:1"
+	changedFiles = "what the commit has in /files and /etc"
+)
 
 func (s *chores) exported() string { return filepath.Join(s.dir, "exported.tar") }
 
@@ -156,7 +161,7 @@ func (s *chores) export() {
 	s.c.ctr("image", "export", s.exported(), changedImage)
 }
 
-// exchange imports what another has exported: the same tree.
+// exchange imports what another has exported: the same layers, the same files.
 func (s *chores) exchange(other *chores) {
 	s.c.t.Helper()
 	s.c.ctr("image", "rm", "--sync", changedImage)
@@ -165,8 +170,8 @@ func (s *chores) exchange(other *chores) {
 	require.Equal(s.c.t, other.ids, got)
 	s.c.idle("exchanged", changedImage)
 	var found record
-	found.add("tree of the commit", s.c.treeOf("exchanged").inSeconds().lines(other.begun)...)
-	require.Empty(s.c.t, other.seen.difference(&found, "tree of the commit"))
+	found.add(changedFiles, s.c.treeOf("exchanged", "files", "etc").inSeconds().lines(other.begun)...)
+	require.Empty(s.c.t, other.seen.difference(&found, changedFiles))
 	s.c.remove("exchanged")
 }
 
