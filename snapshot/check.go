@@ -54,6 +54,7 @@ func (s *Store) Status(ctx context.Context) (StoreStatus, error) {
 func (s *Store) Check(ctx context.Context, o CheckOptions) (Report, error) {
 	var r Report
 	var known []Info
+	working := s.ids.working() // before the catalog is read: what is done later is in there
 	err := s.cat.view(func(t *tx) (err error) {
 		known, err = t.check(&r)
 		return err
@@ -61,7 +62,7 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (Report, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := s.checkKernel(ctx, known, o, &r); err != nil {
+	if err := s.checkKernel(ctx, expectation{known, working}, o, &r); err != nil {
 		return r, err
 	}
 	for _, in := range known {
@@ -137,8 +138,15 @@ func (t *tx) check(r *Report) ([]Info, error) {
 	})
 }
 
+// expectation is what may be in the kernel: what the catalog knows, and what was in work
+// when it was read, which is volumes that are being made, and spares.
+type expectation struct {
+	known   []Info
+	working map[VolumeID]bool
+}
+
 // checkKernel compares the volumes that ought to exist with those that do.
-func (s *Store) checkKernel(ctx context.Context, known []Info, o CheckOptions, r *Report) error {
+func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, r *Report) error {
 	var garbage []VolumeID
 	var ids idRecord
 	if err := s.cat.view(func(t *tx) (err error) {
@@ -150,21 +158,19 @@ func (s *Store) checkKernel(ctx context.Context, known []Info, o CheckOptions, r
 	}
 	var expected []Volume
 	names := map[VolumeID]string{}
-	for _, in := range known {
+	for _, in := range e.known {
 		if in.Kind != KindView {
 			expected = append(expected, in.Volume)
 			names[in.Volume.ID] = in.Name
 		}
 	}
-	// Volumes that are being made, and spares, are in the kernel and not in the catalog.
-	working := s.ids.working()
 	findings, err := s.driver.Check(ctx, expected)
 	if err != nil {
 		return fmt.Errorf("checking the %s backing store: %w", s.header.Driver, err)
 	}
-	maps.Copy(working, s.ids.working())
+	maps.Copy(e.working, s.ids.working())
 	for _, f := range findings {
-		if working[f.Volume] {
+		if e.working[f.Volume] {
 			continue
 		}
 		if name := names[f.Volume]; name != "" {
