@@ -2,8 +2,10 @@ package perf
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -67,6 +69,24 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	return e.Encode(r)
+}
+
+// Deliver writes the report as a program's flags ask for it: for people or as JSON
+// to w, and as JSON into a file too unless its name is "".
+func (r *Report) Deliver(w io.Writer, asJSON bool, file string) error {
+	if file != "" {
+		f, err := os.Create(file)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(r.WriteJSON(f), f.Close()); err != nil {
+			return err
+		}
+	}
+	if asJSON {
+		return r.WriteJSON(w)
+	}
+	return r.WriteText(w)
 }
 
 // WriteText writes the report for people, with a Markdown table: it can be read

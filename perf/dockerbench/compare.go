@@ -16,13 +16,13 @@ import (
 
 // compare is the whole run.
 func compare(ctx context.Context, o options) (report *perf.Report, err error) {
-	var u undo
-	defer func() { err = errors.Join(err, u.run()) }()
+	u := perf.Undo{Say: say}
+	defer func() { err = errors.Join(err, u.Run()) }()
 	dir, err := os.MkdirTemp(o.dir, "bstest-dockerbench-")
 	if err != nil {
 		return nil, err
 	}
-	u.add(dir, func() error { return remove(dir) })
+	u.Add(dir, func() error { return perf.RemoveDir(dir) })
 	if report, err = newReport(ctx, o, dir); err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 		return nil, err
 	}
 	r := &perf.Report{
-		Title: "Docker's storage drivers on this machine's kernel", Command: commandLine(), Begun: time.Now(), Machine: m,
+		Title: "Docker's storage drivers on this machine's kernel", Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
 		Against: []string{"overlay2", "devicemapper", "btrfs"},
 		Notes:   notes(o),
 		Versions: map[string]string{
@@ -90,23 +90,6 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 		r.Versions["blockstore"] = versionOf(ctx, o.blockstore, "version")
 	}
 	return r, nil
-}
-
-// commandLine is how this program was started, without the directories of this
-// machine.
-func commandLine() []string {
-	var line []string
-	for _, word := range os.Args {
-		name, value, flag := strings.Cut(word, "=")
-		switch {
-		case strings.HasPrefix(word, "/"):
-			word = word[strings.LastIndexByte(word, '/')+1:]
-		case flag && strings.HasPrefix(value, "/"):
-			word = name + "=" + value[strings.LastIndexByte(value, '/')+1:]
-		}
-		line = append(line, word)
-	}
-	return line
 }
 
 func notes(o options) []string {

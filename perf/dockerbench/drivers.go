@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/dustin/go-humanize"
+
+	"blockstore.dev/blockstore/perf"
 )
 
 // ours begins the names of blockstore's columns; the driver inside blockstore follows.
@@ -50,7 +52,7 @@ func (p *peer) onFileSystem(ctx context.Context, storage, kind string) error {
 	p.storage = storage
 	p.backing = append(p.backing, image)
 	p.note = "Docker's " + storage + " on " + kind + " in a loopback file of " + humanize.IBytes(uint64(p.o.diskSize))
-	return fileSystem(ctx, p.undo, kind, image, p.data, p.o.diskSize)
+	return perf.FileSystem(ctx, p.undo, kind, image, p.data, p.o.diskSize)
 }
 
 // onTheMachine is overlay2 without a loop device below it: what the device costs

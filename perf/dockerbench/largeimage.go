@@ -14,6 +14,8 @@ import (
 	"os"
 	"runtime"
 	"slices"
+
+	"blockstore.dev/blockstore/perf"
 )
 
 const (
@@ -130,7 +132,7 @@ func (i largeImage) load(ctx context.Context, p *peer) error {
 	}()
 	cmd := p.command(ctx, "load")
 	cmd.Stdin = r
-	_, err := outputOf(cmd)
+	_, err := perf.OutputOf(cmd)
 	_ = r.Close()
 	<-made
 	return err

@@ -37,17 +37,5 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.out != "" {
-		f, err := os.Create(o.out)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(report.WriteJSON(f), f.Close()); err != nil {
-			return err
-		}
-	}
-	if o.json {
-		return report.WriteJSON(os.Stdout)
-	}
-	return report.WriteText(os.Stdout)
+	return report.Deliver(os.Stdout, o.json, o.out)
 }

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dustin/go-humanize"
+	"blockstore.dev/blockstore/perf"
 )
 
 // options is what the command line asked for.
@@ -50,8 +50,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.vfsCrowd, "vfs-containers", 3, "the same of vfs")
 	f.IntVar(&o.runs, "runs", 3, "docker run in a round")
 	f.IntVar(&o.overwrites, "overwrites", 300, "random overwrites in a round, of each kind")
-	f.Func("file-size", "size of the large file in a lower layer (default 1G)", sizeInto(&o.fileSize))
-	f.Func("disk-size", "size of each driver's sparse file (default 40G)", sizeInto(&o.diskSize))
+	f.Func("file-size", "size of the large file in a lower layer (default 1G)", perf.SizeInto(&o.fileSize))
+	f.Func("disk-size", "size of each driver's sparse file (default 40G)", perf.SizeInto(&o.diskSize))
 	f.StringVar(&o.archive, "image", "", "docker archive of the real image; vagrant/realimage/make makes it")
 	f.StringVar(&o.ref, "ref", "real/postgres:latest", "the image in the archive")
 	f.StringVar(&o.blockstore, "blockstore", os.Getenv("BLOCKSTORE_BIN"), "blockstore's binary (default: $BLOCKSTORE_BIN)")
@@ -69,10 +69,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 }
 
 func (o *options) chooseDefaults() {
-	for _, dir := range []string{os.Getenv("BSTEST_DIR"), os.Getenv("TMPDIR"), "/var/tmp"} {
-		if o.dir == "" {
-			o.dir = dir
-		}
+	if o.dir == "" {
+		o.dir = perf.WorkDir()
 	}
 	if o.docker == "" {
 		o.docker = debianClient
@@ -123,16 +121,4 @@ func (o *options) check(rest int) error {
 
 func (o *options) needsBlockstore() bool {
 	return slices.ContainsFunc(o.drivers, func(name string) bool { return strings.HasPrefix(name, ours) })
-}
-
-// sizeInto reads sizes in powers of 1024, as blockstore's own flags do.
-func sizeInto(p *int64) func(string) error {
-	return func(s string) error {
-		if strings.HasSuffix(s, "K") || strings.HasSuffix(s, "M") || strings.HasSuffix(s, "G") {
-			s += "iB"
-		}
-		size, err := humanize.ParseBytes(s)
-		*p = int64(size)
-		return err
-	}
 }

@@ -17,7 +17,7 @@ type peer struct {
 	name   string
 	o      options
 	report *perf.Report
-	undo   *undo
+	undo   *perf.Undo
 
 	dir     string // everything of this peer's
 	data    string // dockerd's data root
@@ -31,7 +31,7 @@ type peer struct {
 }
 
 // startPeer prepares the storage and starts a dockerd on it.
-func startPeer(ctx context.Context, o options, report *perf.Report, u *undo, dir string, name string) (*peer, error) {
+func startPeer(ctx context.Context, o options, report *perf.Report, u *perf.Undo, dir string, name string) (*peer, error) {
 	p := &peer{name: name, o: o, report: report, undo: u, dir: filepath.Join(dir, strings.ReplaceAll(name, "/", "-"))}
 	p.data = filepath.Join(p.dir, "data")
 	if err := os.Mkdir(p.dir, 0o755); err != nil {
@@ -66,9 +66,9 @@ func (p *peer) startDocker(ctx context.Context) error {
 		return err
 	}
 	p.daemon = proc
-	p.undo.add("dockerd on "+p.name, func() error {
+	p.undo.Add("dockerd on "+p.name, func() error {
 		err := proc.stop()
-		_ = unmountAll(exe) // name spaces of a dockerd that was killed
+		_ = perf.UnmountAll(exe) // name spaces of a dockerd that was killed
 		return err
 	})
 	return proc.await(ctx, 2*time.Minute, func() bool {
@@ -86,7 +86,7 @@ func (p *peer) command(ctx context.Context, args ...string) *exec.Cmd {
 
 // docker runs a command that is not measured.
 func (p *peer) docker(ctx context.Context, args ...string) (string, error) {
-	return outputOf(p.command(ctx, args...))
+	return perf.OutputOf(p.command(ctx, args...))
 }
 
 // cost is what a command took.
@@ -104,7 +104,7 @@ func (p *peer) timed(cmd *exec.Cmd) (string, cost, error) {
 		}
 	}
 	begin := time.Now()
-	out, err := outputOf(cmd)
+	out, err := perf.OutputOf(cmd)
 	c.wall = time.Since(begin)
 	if err != nil {
 		return "", c, fmt.Errorf("%s: %w", p.name, err)

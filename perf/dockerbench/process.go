@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,28 +95,4 @@ func (p *process) tail() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return strings.Join(lines[max(0, len(lines)-40):], "\n")
-}
-
-// undoing is the context of a command that takes something back: an interruption
-// does not stop it, and it cannot hang for ever.
-func undoing() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.Background(), stopLimit)
-}
-
-// output runs a program and returns what it printed.
-func output(ctx context.Context, name string, args ...string) (string, error) {
-	return outputOf(exec.CommandContext(ctx, name, args...))
-}
-
-// outputOf keeps stderr out of the output and puts it into the error.
-func outputOf(cmd *exec.Cmd) (string, error) {
-	var out, complaints bytes.Buffer
-	if cmd.Stdout == nil {
-		cmd.Stdout = &out
-	}
-	cmd.Stderr = &complaints
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(complaints.String()))
-	}
-	return strings.TrimSpace(out.String()), nil
 }

@@ -67,7 +67,7 @@ func (p *peer) load(ctx context.Context) error {
 		return err
 	}
 	begin := time.Now()
-	if err := flush(p.dir); err != nil {
+	if err := perf.Flush(p.dir); err != nil {
 		return err
 	}
 	p.add(row, c, 1)

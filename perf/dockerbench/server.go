@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"blockstore.dev/blockstore/perf"
 )
 
 // pluginDir is where dockerd looks for plugins' sockets.
@@ -27,31 +29,31 @@ func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error)
 		name: fmt.Sprintf("bstest%d-%s", os.Getpid(), inner),
 		root: filepath.Join(p.dir, "store"),
 	}
-	if _, err := output(ctx, p.o.blockstore, "--root", s.root, "init", "--driver", inner,
+	if _, err := perf.Output(ctx, p.o.blockstore, "--root", s.root, "init", "--driver", inner,
 		"--loopback", strconv.FormatInt(p.o.diskSize, 10)); err != nil {
 		return s, err
 	}
-	p.undo.add(s.root, func() error {
-		back, cancel := undoing()
+	p.undo.Add(s.root, func() error {
+		back, cancel := perf.Undoing()
 		defer cancel()
-		_, err := output(back, p.o.blockstore, "--root", s.root, "destroy", "--yes")
+		_, err := perf.Output(back, p.o.blockstore, "--root", s.root, "destroy", "--yes")
 		return err
 	})
 	if err := os.MkdirAll(pluginDir, 0o755); err != nil {
 		return s, err
 	}
-	p.undo.add(pluginDir, func() error {
+	p.undo.Add(pluginDir, func() error {
 		_ = os.Remove(pluginDir) // unless others have sockets there
 		return nil
 	})
 	socket := filepath.Join(pluginDir, s.name+".sock")
-	p.undo.add(socket, func() error { return os.RemoveAll(socket) })
+	p.undo.Add(socket, func() error { return os.RemoveAll(socket) })
 	log := filepath.Join(p.dir, "blockstore.log")
 	proc, err := start(log, p.o.blockstore, "--log-level", "debug", "--root", s.root, "serve", "--docker", "--docker-socket", socket)
 	if err != nil {
 		return s, err
 	}
-	p.undo.add("blockstore's server", proc.stop)
+	p.undo.Add("blockstore's server", proc.stop)
 	s.calls = &callLog{path: log}
 	return s, proc.await(ctx, time.Minute, func() bool {
 		c, err := net.Dial("unix", socket)
@@ -64,7 +66,7 @@ func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error)
 
 // versionOf is a program's own words, on one line.
 func versionOf(ctx context.Context, name string, args ...string) string {
-	text, err := output(ctx, name, args...)
+	text, err := perf.Output(ctx, name, args...)
 	if err != nil {
 		return "unknown"
 	}

@@ -11,41 +11,21 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blockstore.dev/blockstore/ioctl"
+	"blockstore.dev/blockstore/perf"
 )
-
-// poolMetadata is the size of a pool's metadata: a few times what the run can fill.
-const poolMetadata = 512 << 20
 
 // thinPool makes a thin pool for Docker's devicemapper and returns its path.
 func thinPool(ctx context.Context, p *peer) (string, error) {
-	data, metadata := filepath.Join(p.dir, "data.img"), filepath.Join(p.dir, "metadata.img")
+	data, metadata := perf.PoolFiles(p.dir)
 	p.backing = append(p.backing, data, metadata)
-	if err := errors.Join(sparse(data, p.o.diskSize), sparse(metadata, poolMetadata)); err != nil {
-		return "", err
-	}
-	var loops []string
-	for _, file := range []string{metadata, data} {
-		loop, err := ioctl.AttachLoop(ctx, file, ioctl.LoopOptions{AutoClear: true})
-		if err != nil {
-			return "", err
-		}
-		defer loop.Close() // the pool holds it by then
-		loops = append(loops, loop.Path())
-	}
 	name := fmt.Sprintf("bstest-dockerbench-%d", os.Getpid())
-	table := fmt.Sprintf("0 %d thin-pool %s %s 128 32768 1 skip_block_zeroing", p.o.diskSize/512, loops[0], loops[1])
-	if _, err := output(ctx, "dmsetup", "create", name, "--table", table); err != nil {
+	if err := perf.ThinPool(ctx, p.undo, p.dir, name, p.o.diskSize); err != nil {
 		return "", err
 	}
-	p.undo.add(name, func() error {
-		back, cancel := undoing()
+	p.undo.Add("dockerd's devices", func() error {
+		back, cancel := perf.Undoing()
 		defer cancel()
-		if err := removeDockers(back, p.data); err != nil {
-			return err
-		}
-		_, err := output(back, "dmsetup", "remove", "--retry", name)
-		return err
+		return removeDockers(back, p.data)
 	})
 	return "/dev/mapper/" + name, nil
 }
@@ -59,14 +39,14 @@ func removeDockers(ctx context.Context, data string) error {
 	}
 	mine := "docker-" + strconv.Itoa(int(unix.Major(st.Dev))) + ":" + strconv.Itoa(int(unix.Minor(st.Dev))) +
 		"-" + strconv.FormatUint(st.Ino, 10) + "-"
-	list, err := output(ctx, "dmsetup", "ls")
+	list, err := perf.Output(ctx, "dmsetup", "ls")
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for line := range strings.Lines(list) {
 		if name, _, _ := strings.Cut(line, "\t"); strings.HasPrefix(name, mine) {
-			_, err := output(ctx, "dmsetup", "remove", "--retry", name)
+			_, err := perf.Output(ctx, "dmsetup", "remove", "--retry", name)
 			errs = append(errs, err)
 		}
 	}

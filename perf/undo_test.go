@@ -1,4 +1,4 @@
-package main
+package perf
 
 import (
 	"errors"
@@ -10,11 +10,11 @@ import (
 
 // TestUndo: last first, once, and whatever fails in between.
 func TestUndo(t *testing.T) {
-	var u undo
+	var u Undo
 	var order []string
 	failure := errors.New("busy")
 	add := func(what string, err error) {
-		u.add(what, func() error {
+		u.Add(what, func() error {
 			order = append(order, what)
 			return err
 		})
@@ -22,9 +22,9 @@ func TestUndo(t *testing.T) {
 	add("first", nil)
 	add("second", failure)
 	add("third", nil)
-	err := u.run()
+	err := u.Run()
 	require.ErrorIs(t, err, failure)
 	assert.ErrorContains(t, err, "cleaning up second")
 	assert.Equal(t, []string{"third", "second", "first"}, order)
-	require.NoError(t, u.run())
+	require.NoError(t, u.Run())
 }
