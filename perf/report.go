@@ -27,6 +27,9 @@ type Report struct {
 	Against []string `json:"against"`
 	Rows    []*Row   `json:"rows"`
 	Notes   []string `json:"notes,omitempty"` // what a reader has to know
+	// Quartiles show beside medians in place of the minimum.
+	Quartiles bool     `json:"quartiles,omitempty"`
+	Targets   []Target `json:"targets,omitempty"`
 }
 
 // Column is one of the compared.
@@ -62,6 +65,15 @@ func (r *Report) AddPart(of, part string, unit Unit, column string, value float6
 		r.Rows = slices.Insert(r.Rows, i+1, &Row{Name: name, Unit: unit, Samples: map[string]Samples{}})
 	}
 	r.Add(name, unit, column, value)
+}
+
+// samples are those of a row in a column.
+func (r *Report) samples(row, column string) Samples {
+	i := slices.IndexFunc(r.Rows, func(have *Row) bool { return have.Name == row })
+	if i < 0 {
+		return nil
+	}
+	return r.Rows[i].Samples[column]
 }
 
 // WriteJSON writes the whole report.
@@ -105,8 +117,18 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, c := range r.Columns {
 		fmt.Fprintf(&b, "- %s: %s\n", c.Name, c.Note)
 	}
-	b.WriteString("- cells: the median, with the minimum in brackets\n\n")
+	if r.Quartiles {
+		b.WriteString("- cells: the median, with the quartiles in brackets\n\n")
+	} else {
+		b.WriteString("- cells: the median, with the minimum in brackets\n\n")
+	}
 	writeTable(&b, r.table())
+	if len(r.Targets) > 0 {
+		b.WriteString("\n")
+	}
+	for _, t := range r.Targets {
+		fmt.Fprintf(&b, "- %s\n", t.said(r))
+	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(&b, "\n%s\n", note)
 	}
@@ -128,7 +150,7 @@ func (r *Report) table() [][]string {
 	for _, row := range r.Rows {
 		line := []string{row.Name}
 		for _, c := range r.Columns {
-			line = append(line, row.Unit.cell(row.Samples[c.Name]))
+			line = append(line, row.Unit.cell(row.Samples[c.Name], r.Quartiles))
 		}
 		for _, name := range against {
 			line = append(line, row.Unit.ratio(row.Samples[r.Subject], row.Samples[name]))

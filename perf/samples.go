@@ -27,3 +27,16 @@ func (s Samples) Median() float64 {
 	}
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
+
+// Quantile is the value below which the part q of the samples lies, from 0 to 1,
+// between two samples in proportion. It is 0 for no samples.
+func (s Samples) Quantile(q float64) float64 {
+	if len(s) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	at := q * float64(len(sorted)-1)
+	below := int(at)
+	above := min(below+1, len(sorted)-1)
+	return sorted[below] + (sorted[above]-sorted[below])*(at-float64(below))
+}

@@ -26,3 +26,13 @@ func TestSamples(t *testing.T) {
 		})
 	}
 }
+
+func TestQuantile(t *testing.T) {
+	s := Samples{5, 1, 3, 2, 4}
+	assert.Equal(t, 1.0, s.Quantile(0))
+	assert.Equal(t, 2.0, s.Quantile(0.25))
+	assert.Equal(t, 3.0, s.Quantile(0.5))
+	assert.Equal(t, 5.0, s.Quantile(1))
+	assert.Equal(t, 1.5, Samples{1, 2}.Quantile(0.5))
+	assert.Zero(t, Samples(nil).Quantile(0.5))
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 )
@@ -15,26 +16,47 @@ type Unit string
 const (
 	Seconds Unit = "seconds"
 	Bytes   Unit = "bytes"
+	Count   Unit = "count" // of calls, the same in every run
 )
 
-// cell writes a median with the minimum in brackets. Both are in the median's
-// unit, so that they can be compared at a glance.
-func (u Unit) cell(s Samples) string {
+// cell writes a median with the minimum in brackets, or with the quartiles if the
+// reader is to see how far samples lie apart. All are in the median's unit, so that
+// they can be compared at a glance. A count stands alone if all samples are equal.
+func (u Unit) cell(s Samples, quartiles bool) string {
 	if len(s) == 0 {
 		return ""
 	}
-	if u == Bytes {
-		return fmt.Sprintf("%s (%s)", bytesText(s.Median()), bytesText(s.Min()))
+	if u == Count && s.Min() == s.Quantile(1) {
+		return countText(s.Median())
 	}
-	scale, name := 1.0, "s"
-	switch median := s.Median(); {
-	case median < 1e-3:
-		scale, name = 1e6, "µs"
-	case median < 1:
-		scale, name = 1e3, "ms"
+	beside := []float64{s.Min()}
+	if quartiles {
+		beside = []float64{s.Quantile(0.25), s.Quantile(0.75)}
 	}
-	return fmt.Sprintf("%s %s (%s)", digits(s.Median()*scale), name, digits(s.Min()*scale))
+	text, name := u.scaled(s.Median())
+	var texts []string
+	for _, v := range beside {
+		texts = append(texts, text(v))
+	}
+	return fmt.Sprintf("%s%s (%s)", text(s.Median()), name, strings.Join(texts, " to "))
 }
+
+// scaled is how values are written beside a median, and the name behind it.
+func (u Unit) scaled(median float64) (text func(float64) string, name string) {
+	switch {
+	case u == Bytes:
+		return bytesText, ""
+	case u == Count:
+		return countText, ""
+	case median < 1e-3:
+		return func(v float64) string { return digits(v * 1e6) }, " µs"
+	case median < 1:
+		return func(v float64) string { return digits(v * 1e3) }, " ms"
+	}
+	return digits, " s"
+}
+
+func countText(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 func bytesText(v float64) string {
 	if v < 0 {
@@ -59,7 +81,7 @@ func (u Unit) ratio(subject, other Samples) string {
 		return ""
 	}
 	better, worse := "faster", "slower"
-	if u == Bytes {
+	if u == Bytes || u == Count {
 		better, worse = "less", "more"
 	}
 	if theirs >= mine {

@@ -17,13 +17,22 @@ func TestCell(t *testing.T) {
 		"milliseconds":       {Seconds, Samples{0.0123, 0.0001}, "6.20 ms (0.100)"},
 		"microseconds":       {Seconds, Samples{0.000345}, "345 µs (345)"},
 		"zero":               {Seconds, Samples{0}, "0 µs (0)"},
+		"counts":             {Count, Samples{3, 4, 4}, "4 (3)"},
+		"equal counts":       {Count, Samples{4, 4, 4}, "4"},
 		"bytes":              {Bytes, Samples{4096, 1 << 30}, "512 MiB (4.0 KiB)"},
 		"bytes that went":    {Bytes, Samples{-4096}, "-4.0 KiB (-4.0 KiB)"},
 		"far below the unit": {Seconds, Samples{0.0000001, 2, 2}, "2.00 s (0.000)"},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) { assert.Equal(t, test.want, test.unit.cell(test.samples)) })
+		t.Run(name, func(t *testing.T) { assert.Equal(t, test.want, test.unit.cell(test.samples, false)) })
 	}
+}
+
+func TestCellWithQuartiles(t *testing.T) {
+	assert.Equal(t, "3.00 ms (2.00 to 4.00)", Seconds.cell(Samples{0.005, 0.001, 0.003, 0.002, 0.004}, true))
+	assert.Equal(t, "3.0 KiB (2.0 KiB to 4.0 KiB)", Bytes.cell(Samples{1024, 2048, 3072, 4096, 5120}, true))
+	assert.Equal(t, "7", Count.cell(Samples{7, 7}, true))
+	assert.Empty(t, Count.cell(nil, true))
 }
 
 func TestRatio(t *testing.T) {

@@ -1,0 +1,43 @@
+package perf
+
+// Target is what the subject has to reach: the median of one cell divided by that
+// of another, both of this run, is AtMost at most.
+type Target struct {
+	Text   string  `json:"text"` // for people
+	Cell   Cell    `json:"cell"`
+	Of     Cell    `json:"of"`
+	AtMost float64 `json:"at_most"`
+}
+
+// Cell names a row's samples in a column.
+type Cell struct {
+	Row    string `json:"row"`
+	Column string `json:"column"`
+}
+
+// reached says what the quotient is, and whether there is one.
+func (t Target) reached(r *Report) (float64, bool) {
+	mine, theirs := r.samples(t.Cell.Row, t.Cell.Column), r.samples(t.Of.Row, t.Of.Column)
+	if len(mine) == 0 || len(theirs) == 0 || theirs.Median() <= 0 {
+		return 0, false
+	}
+	return mine.Median() / theirs.Median(), true
+}
+
+// said is a target with what came of it. A wish to be several times faster is shown
+// as such, not as a small part.
+func (t Target) said(r *Report) string {
+	is, known := t.reached(r)
+	if !known {
+		return "target: " + t.Text + ": not measured"
+	}
+	verdict := "missed"
+	if is <= t.AtMost {
+		verdict = "met"
+	}
+	how := digits(is) + "x"
+	if t.AtMost < 1 && is > 0 {
+		how = digits(1/is) + "x faster"
+	}
+	return "target: " + t.Text + ": " + verdict + " (" + how + ")"
+}
