@@ -1,33 +1,21 @@
 package drivertest
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
+	"blockstore.dev/blockstore/internal/systrace"
 	"blockstore.dev/blockstore/snapshot"
 )
 
-// Tally counts an operation's system calls: ioctls by the name of their request
-// (as strace knows it), new processes as "process", the rest by name.
-type Tally map[string]int
-
-// traced are the calls that cost or wait, and the one that marks begin and end.
-const traced = "ioctl,fsync,fdatasync,sync,syncfs,sync_file_range,msync,execve,clone,clone3,fork,vfork,mount,umount2," +
-	"mount_setattr,move_mount,fsmount,open_tree,access,faccessat,faccessat2"
-
-// marker begins the path whose look-up marks where an operation begins.
-const marker = "/bstest-mark-"
+// Tally counts an operation's system calls, see package systrace.
+type Tally = systrace.Tally
 
 // RunCounts counts the system calls of create, mount, unmount, remove and view, and
 // of a creation that freezes its parent, a removal in use and a creation that takes a
@@ -83,8 +71,8 @@ func countWith(t *testing.T, f Factory, n int) map[string]Tally {
 	trace := filepath.Join(e.dir, "trace")
 	self, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.Command("strace", "-f", "-qq", "-s", "200", "-e", "trace="+traced, "-o", trace,
-		self, "-test.run=^"+topName(t.Name())+"$", "-test.count=1")
+	cmd := exec.Command("strace", append(systrace.Arguments(trace),
+		self, "-test.run=^"+topName(t.Name())+"$", "-test.count=1")...)
 	cmd.Env = append(os.Environ(), childOperation+"=Count", childRoot+"="+e.root)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -92,7 +80,7 @@ func countWith(t *testing.T, f Factory, n int) map[string]Tally {
 	file, err := os.Open(trace)
 	require.NoError(t, err)
 	defer file.Close()
-	tallies, err := readTrace(file)
+	tallies, err := systrace.Read(file)
 	require.NoError(t, err)
 	for _, calls := range tallies {
 		for _, name := range f.Background {
@@ -146,63 +134,17 @@ func countChild(t *testing.T, f Factory) {
 	for _, warm := range []bool{true, false} { // the first round opens what stays open
 		for _, s := range steps {
 			if !warm && s.name != "" {
-				mark(s.name)
+				systrace.Mark(s.name)
 			}
 			require.NoError(t, s.do())
-			mark("end")
+			systrace.End()
 		}
 		e.remove("counted")
 	}
 	e.spareOf(parent.Parent)
-	mark("spare")
+	systrace.Mark("spare")
 	e.create("counted", parent.Parent)
-	mark("end")
+	systrace.End()
 	e.remove("counted")
 	e.close()
-}
-
-// mark shows in a trace.
-func mark(name string) { _ = unix.Access(marker+name, unix.F_OK) }
-
-var (
-	callInTrace    = regexp.MustCompile(`^\d+ +([a-z0-9_]+)\((.*)`)
-	requestInTrace = regexp.MustCompile(`^[^,]+, ([A-Za-z0-9_]+)`)
-	markInTrace    = regexp.MustCompile(`"` + marker + `([a-z]+)"`)
-)
-
-// readTrace counts the calls between marks, in the output of strace -f.
-func readTrace(r io.Reader) (map[string]Tally, error) {
-	tallies := map[string]Tally{}
-	var now Tally
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		m := callInTrace.FindStringSubmatch(lines.Text())
-		if m == nil { // the second half of a call, a signal, an exit
-			continue
-		}
-		name, args := m[1], m[2]
-		if at := markInTrace.FindStringSubmatch(args); at != nil {
-			if now = nil; at[1] != "end" {
-				now = Tally{}
-				tallies[at[1]] = now
-			}
-			continue
-		}
-		switch {
-		case now == nil || strings.Contains(name, "access"):
-		case name == "ioctl":
-			request := requestInTrace.FindStringSubmatch(args)
-			if request == nil {
-				return nil, fmt.Errorf("trace line %q: an ioctl without a request", lines.Text())
-			}
-			now[request[1]]++
-		case strings.HasPrefix(name, "clone") || strings.HasSuffix(name, "fork"):
-			if !strings.Contains(args, "CLONE_THREAD") {
-				now["process"]++
-			}
-		default:
-			now[name]++
-		}
-	}
-	return tallies, lines.Err()
 }
