@@ -1,5 +1,5 @@
 # make help lists the targets. Everything runs without a terminal and without questions.
-# What needs root: deps, test, test-host, test-uml, realimage, demo, bench-docker.
+# What needs root: deps, test, test-host, test-uml, realimage, demo, bench-docker, bench-containerd.
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -18,7 +18,7 @@ PKG ?= ./...
 RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|vagrant/uml)$$')
 # Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
 UML_ALL ?= ./e2e
-# Arguments of test-uml's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate; more flags of bench-docker.
+# Arguments of test-uml's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate; more flags of the benchmarks.
 ARGS ?=
 # btrfs (by default, or what the machine has) or devicemapper (in User Mode Linux): see scripts/demo.sh.
 DRIVER ?=
@@ -29,7 +29,7 @@ export BLOCKSTORE_BIN ?= $(CURDIR)/bin/blockstore
 
 .PHONY: help
 help: ## say what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 .PHONY: build
 build: ## the static binary bin/blockstore
@@ -124,6 +124,15 @@ bench-docker: deps build realimage ## Docker's storage drivers side by side, tak
 	vagrant/uml/run --mem 4G --scratch 64G --timeout 3h $(if $(OUT),--share $(dir $(OUT))) -- \
 		bin/dockerbench --drivers overlay2,devicemapper,blockstore/devicemapper --rounds 2 \
 		--image $$(vagrant/realimage/make)/docker-archive.tar $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
+
+.PHONY: bench-containerd
+bench-containerd: deps ## containerd's snapshotters side by side, takes long; OUT=NAME keeps NAME-host.json, NAME-uml.json
+	CGO_ENABLED=1 $(GO) build -trimpath -tags libbtrfs -o bin/containerdbench ./perf/containerdbench
+	$(if $(OUT),mkdir -p $(dir $(OUT)))
+	bin/containerdbench $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
+	vagrant/uml/run --mem 4G --scratch 64G --timeout 3h $(if $(OUT),--share $(dir $(OUT))) -- \
+		bin/containerdbench --snapshotters overlayfs,devmapper,blockstore/devicemapper,blockstore/devicemapper/socket \
+		--operations 5 $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built; the cache with the real image stays

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"blockstore.dev/blockstore/perf"
+)
+
+// compare is the whole run.
+func compare(ctx context.Context, o options) (report *perf.Report, err error) {
+	var u perf.Undo
+	defer func() {
+		say("cleaning up")
+		err = errors.Join(err, u.Run())
+	}()
+	dir, err := os.MkdirTemp(o.dir, "bstest-containerdbench-")
+	if err != nil {
+		return nil, err
+	}
+	u.Add(dir, func() error { return perf.RemoveDir(dir) })
+	if report, err = newReport(o, dir); err != nil {
+		return nil, err
+	}
+	var peers []*peer
+	for _, name := range o.snapshotters {
+		say("making the sites of %s", name)
+		p, err := startPeer(ctx, o, report, &u, dir, name)
+		if err != nil {
+			return nil, err
+		}
+		peers = append(peers, p)
+	}
+	if err := rounds(ctx, o, peers); err != nil {
+		return nil, err
+	}
+	if o.noCounts {
+		return report, nil
+	}
+	return report, counts(ctx, o, report, dir)
+}
+
+// rounds are the recorded ones and those before them.
+func rounds(ctx context.Context, o options, peers []*peer) error {
+	for i := range o.warmUp + o.rounds {
+		for _, p := range peers {
+			what := fmt.Sprintf("round %d of %s", i+1-o.warmUp, p.name)
+			if p.o, p.quiet = o, i < o.warmUp; p.quiet {
+				p.o, what = o.warm(), "warming up "+p.name
+			}
+			begin := time.Now()
+			if err := p.round(ctx); err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			say("%s took %s", what, time.Since(begin).Round(time.Second/10))
+		}
+		peers = turned(peers)
+	}
+	return nil
+}
+
+// turned lets another begin: each peer meets every place in the order, and what the
+// one before it left to do in the background.
+func turned[T any](order []T) []T {
+	order = slices.Clone(order)
+	return append(order[1:], order[0])
+}
+
+func newReport(o options, dir string) (*perf.Report, error) {
+	m, err := perf.ThisMachine(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !o.noCounts {
+		if _, err := exec.LookPath("strace"); err != nil {
+			return nil, fmt.Errorf("counting needs strace, or leave it out with --no-counts: %w", err)
+		}
+	}
+	r := &perf.Report{
+		Title: "containerd's snapshotters on this machine's kernel", Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
+		Against: []string{"overlayfs", "native", "btrfs", "devmapper"}, Notes: notes(o), Quartiles: true,
+		Versions: versions(),
+	}
+	if m.UML {
+		r.Title = "containerd's snapshotters in User Mode Linux"
+	}
+	if i := slices.IndexFunc(o.snapshotters, isOurs); i >= 0 {
+		r.Subject = o.snapshotters[i]
+		r.Targets = targets(o, r.Subject)
+	}
+	return r, nil
+}
+
+func isOurs(name string) bool { return strings.HasPrefix(name, ours) }
+
+// versions are those of the modules that took part.
+func versions() map[string]string {
+	found := map[string]string{}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return found
+	}
+	found["blockstore"], found["go"] = info.Main.Version, info.GoVersion
+	for _, m := range info.Deps {
+		switch name := filepath.Base(filepath.Dir(m.Path)); {
+		case strings.HasSuffix(m.Path, "/containerd/v2"):
+			found[name] = m.Version
+		case strings.HasSuffix(m.Path, "/bbolt"):
+			found["bbolt"] = m.Version
+		}
+	}
+	return found
+}
+
+// targets are what we want to reach, and only said: those that this run can tell.
+func targets(o options, subject string) []perf.Target {
+	cell := func(row, column string) perf.Cell { return perf.Cell{Row: row, Column: column} }
+	all := []perf.Target{{
+		Text: rowBoth + ": 20 times faster than devmapper",
+		Cell: cell(rowBoth, subject), Of: cell(rowBoth, "devmapper"), AtMost: 1.0 / 20,
+	}}
+	for _, n := range o.layers {
+		row := rowUnpack(n)
+		all = append(all, perf.Target{
+			Text: row + ": no slower than overlayfs by more than 20 %",
+			Cell: cell(row, subject), Of: cell(row, "overlayfs"), AtMost: 1.2,
+		})
+	}
+	few, many := slices.Min(o.crowds), slices.Max(o.crowds)
+	all = append(all, perf.Target{
+		Text: fmt.Sprintf("prepare with %d snapshots present: no slower than with %d by more than 15 %%", many, few),
+		Cell: cell(rowCrowd(many), subject), Of: cell(rowCrowd(few), subject), AtMost: 1.15,
+	})
+	return slices.DeleteFunc(all, func(t perf.Target) bool { return !slices.Contains(o.snapshotters, t.Of.Column) })
+}
+
+func notes(o options) []string {
+	return []string{
+		"Durability is not equal. Every snapshotter's own database is written out with each change (bbolt). The files of a committed snapshot are on disk when ours and btrfs answer, and with devmapper since the unmount before; overlayfs and native leave them to the kernel. The row \"until all of it is on disk\" has a syncfs of the site's file system behind the unpacking. Created files are written with fsync each, as in containerd's benchmark. Removal: ours and overlayfs enter it in remove and do its work in cleanup; native, btrfs and devmapper do the work in remove.",
+		"blockstore's stores keep spare snapshots of layers that are used often, as its server does: the making is in the times only as far as the next operation waits for it, and in the counts if it falls between an operation's begin and end.",
+		fmt.Sprintf("prepare, mounts, remove and \"prepare and commit\" are on a layer of ten files of 1 MiB; usage is of an active snapshot on a layer of %d files of 1 MiB in which one byte was changed; prepares at once and among others are on a layer with one small file. Layers to unpack are those of containerd's benchsuite: ten files of 1 MiB each, created, changed by four bytes, or removed. \"Among others\": on sites of their own with that many active snapshots.", o.usageFiles),
+		"Counts are one operation's, of the whole process and the programs that it starts, as strace sees them; what nobody calls has no row. Waits for the disk are fsync, fdatasync, sync, syncfs and btrfs's ioctl for the same, which is among the ioctls too. A suspend of device-mapper waits too, and is only among the ioctls.",
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !cgo || !libbtrfs
+
+package main
+
+func kindsWithCgo() []kind { return nil }

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/btrfs"
+	"blockstore.dev/blockstore/snapshot/mount"
+	"blockstore.dev/blockstore/snapshot/thin"
+)
+
+// asBenchmark makes the test binary the program: for the child under strace.
+const asBenchmark = "BLOCKSTORE_TEST_CONTAINERDBENCH"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asBenchmark) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// tiny is a run of a second or two.
+func tiny(dir string, names ...string) options {
+	return options{
+		snapshotters: names, rounds: 1, warmUp: 1, operations: 1, concurrent: 3, layers: []int{1, 3}, crowds: []int{1, 2},
+		usageFiles: 2, diskSize: 2 << 30, baseSize: 128 << 20, dir: dir,
+	}
+}
+
+// smoke runs everything once and looks at the report and at what is left.
+func smoke(t *testing.T, o options, counts bool) {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil || !counts {
+		o.noCounts = true
+	}
+	t.Setenv(asBenchmark, "1")
+	report, err := compare(t.Context(), o)
+	require.NoError(t, err)
+	nothingLeft(t, o.dir)
+	rows := map[string]int{}
+	for _, row := range report.Rows {
+		rows[row.Name] = len(row.Samples)
+	}
+	for _, name := range []string{rowPrepare, rowMounts, rowRemove, rowBoth, rowUsage, rowUnpack(1), rowUnpack(3), rowConcurrent(3), rowCrowd(1), rowCrowd(2)} {
+		assert.Equal(t, len(o.snapshotters), rows[name], name)
+	}
+	if !o.noCounts {
+		assert.Equal(t, len(o.snapshotters), rows[rowPrepare+": waits for the disk"])
+	}
+	var text strings.Builder
+	require.NoError(t, report.WriteText(&text))
+	t.Log("\n" + text.String())
+}
+
+// nothingLeft: no file, mount or device stays.
+func nothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, entries)
+	below, err := mount.Below(dir)
+	require.NoError(t, err)
+	assert.Empty(t, below)
+	client, err := dm.Open(dm.Options{})
+	if errors.Is(err, dm.ErrNotSupported) {
+		return
+	}
+	require.NoError(t, err)
+	defer client.Close()
+	devices, err := client.List(context.WithoutCancel(t.Context()), dm.Prefix{Name: "bstest-containerdbench-"})
+	require.NoError(t, err)
+	assert.Empty(t, devices)
+}
+
+// workDir is on a disk's file system.
+func workDir(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts file systems")
+	}
+	dir, err := os.MkdirTemp(os.Getenv("BSTEST_DIR"), "bstest-smoke-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+func needs(t *testing.T, kind snapshot.Kind) {
+	t.Helper()
+	if err := kind.Probe(t.Context()); err != nil {
+		t.Skip(err)
+	}
+}
+
+func TestSmoke(t *testing.T) {
+	dir := workDir(t)
+	needs(t, btrfs.Kind{})
+	smoke(t, tiny(dir, defaultKinds()...), true)
+}
+
+func TestSmokeDevmapper(t *testing.T) {
+	dir := workDir(t)
+	needs(t, thin.Kind{})
+	smoke(t, tiny(dir, "devmapper", "blockstore/devicemapper", "blockstore/devicemapper/socket"), false)
+}
+
+// TestInterrupted: what was made by then is taken back.
+func TestInterrupted(t *testing.T) {
+	dir := workDir(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := compare(ctx, tiny(dir, "overlayfs", "native"))
+	require.ErrorIs(t, err, context.Canceled)
+	nothingLeft(t, dir)
+}
+
+// TestFailed: a peer that cannot be made ends the run, and nothing of those before it
+// stays.
+func TestFailed(t *testing.T) {
+	dir := workDir(t)
+	needs(t, btrfs.Kind{})
+	o := tiny(dir, "overlayfs", ours+"btrfs")
+	o.usageFiles = 1 << 20 // more than the disk holds
+	o.diskSize = 200 << 20
+	_, err := compare(t.Context(), o)
+	require.ErrorContains(t, err, "no space left")
+	nothingLeft(t, dir)
+}
