@@ -87,18 +87,6 @@ func operations() []operation {
 			},
 		},
 		{
-			name: "RemoveSpares", // with the layer that they were made of
-			do: func(e *env) error {
-				im := e.image("spares", []string{"spares:1"}, simpleTar(9))
-				e.spareOf(im.Layers[0])
-				_, _, err := e.s.RemoveImage(e.ctx(), "spares:1", false)
-				return err
-			},
-			passes: "volume.removed",
-			done:   func(e *env) bool { return !e.hasImage("spares:1", simpleTar(9)) },
-			undo:   func(*env) {},
-		},
-		{
 			name: "Remove",
 			do:   func(e *env) error { return e.s.Remove(e.ctx(), "spare") },
 			done: func(e *env) bool { return !e.has("spare") },
