@@ -30,6 +30,10 @@ type daemon struct {
 	name string
 	dir  string
 	cmd  *exec.Cmd // nil when it does not run
+
+	// ended is closed when the process is gone. One whose first thread has ended may still
+	// have its sockets, and take connections that it will never serve.
+	ended chan struct{}
 }
 
 func (d *daemon) log() string { return filepath.Join(d.dir, d.name+".log") }
@@ -43,7 +47,12 @@ func (d *daemon) launch(cmd *exec.Cmd, answers func() error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(d.t, cmd.Start())
 	d.cmd = cmd
-	go func() { _ = cmd.Wait() }()
+	ended := make(chan struct{})
+	d.ended = ended
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
 	require.Eventually(d.t, func() bool { return answers() == nil || !alive(cmd.Process.Pid) }, patience, tick, "%s does not answer", d.name)
 	require.NoError(d.t, answers(), "%s ended", d.name)
 }
@@ -62,7 +71,7 @@ func (d *daemon) signal(s syscall.Signal) {
 	cmd := d.cmd
 	d.cmd = nil
 	require.NoError(d.t, cmd.Process.Signal(s))
-	require.Eventually(d.t, func() bool { return !alive(cmd.Process.Pid) }, patience, tick, "%s does not end by %v", d.name, s)
+	require.Eventually(d.t, func() bool { return closed(d.ended) }, patience, tick, "%s does not end by %v", d.name, s)
 }
 
 // end stops it and everything of it that is left, and says what should not have been
@@ -141,6 +150,15 @@ func stat(pid int) (state string, parent int) {
 	rest := text[bytes.LastIndexByte(text, ')')+1:]
 	_, _ = fmt.Sscan(string(rest), &state, &parent)
 	return state, parent
+}
+
+func closed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func parentOf(pid int) int { _, parent := stat(pid); return parent }

@@ -20,7 +20,8 @@ type server struct {
 	door   string
 	socket string
 	log    string
-	cmd    *exec.Cmd // nil when it does not run
+	cmd    *exec.Cmd     // nil when it does not run
+	ended  chan struct{} // closed when the process is gone, see daemon
 
 	args   []string
 	driver string // its name to dockerd
@@ -48,7 +49,12 @@ func (v *server) start() {
 	cmd.Stdout, cmd.Stderr = log, log
 	require.NoError(v.t, cmd.Start())
 	v.cmd = cmd
-	go func() { _ = cmd.Wait() }()
+	ended := make(chan struct{})
+	v.ended = ended
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
 	listens := func() bool {
 		c, err := net.Dial("unix", v.socket)
 		if err == nil {
@@ -68,7 +74,7 @@ func (v *server) signal(s syscall.Signal) {
 	cmd := v.cmd
 	v.cmd = nil
 	require.NoError(v.t, cmd.Process.Signal(s))
-	require.Eventually(v.t, func() bool { return !alive(cmd.Process.Pid) }, patience, tick, "the server does not end by %v", s)
+	require.Eventually(v.t, func() bool { return closed(v.ended) }, patience, tick, "the server does not end by %v", s)
 }
 
 func (v *server) end() {
