@@ -203,6 +203,9 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 	// Checked counts what was looked at.
 	Layers, Containers, Volumes int
+	// Pending counts volumes that were removed and are still there: somebody uses them,
+	// or they wait for the next Sweep. Nothing is wrong with that.
+	Pending int
 	// Repaired says what check --repair did, one line each.
 	Repaired []string `json:"repaired,omitempty"`
 }

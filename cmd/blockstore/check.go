@@ -17,6 +17,7 @@ type checkOut struct {
 	Layers     int                `json:"layers"`
 	Containers int                `json:"containers"`
 	Volumes    int                `json:"volumes"`
+	Pending    int                `json:"pending"`
 }
 
 func (a *app) checkCommand() *cobra.Command {
@@ -44,7 +45,7 @@ func (a *app) check(ctx context.Context, s *snapshot.Store, o snapshot.CheckOpti
 	if err != nil {
 		return err
 	}
-	out := checkOut{orEmpty(r.Findings), orEmpty(r.Repaired), r.Layers, r.Containers, r.Volumes}
+	out := checkOut{orEmpty(r.Findings), orEmpty(r.Repaired), r.Layers, r.Containers, r.Volumes, r.Pending}
 	if err := a.emit(out, func(w io.Writer) { writeReport(w, r) }); err != nil {
 		return err
 	}
@@ -71,6 +72,9 @@ func writeReport(w io.Writer, r snapshot.Report) {
 	}
 	for _, line := range r.Repaired {
 		fmt.Fprintf(w, "repaired: %s\n", line)
+	}
+	if r.Pending > 0 {
+		fmt.Fprintf(w, "%s of what was removed and is in use, or waits for `gc`\n", plural(r.Pending, "volume"))
 	}
 	verdict := "clean"
 	if n := len(r.Findings); n > 0 {

@@ -286,6 +286,10 @@ func drop(t *testing.T, e *env) {
 	dir := e.lent("b")
 	e.ok(e.s.Drop(e.ctx(), "b"))
 	e.ok(e.s.Drop(e.ctx(), "a"))
+	report, err := e.s.Check(e.ctx(), snapshot.CheckOptions{})
+	e.ok(err)
+	require.Empty(t, report.Findings, "what is pending is no damage")
+	require.Equal(t, 2, report.Pending)
 	e.create("b", "") // the name is free
 	e.ok(e.s.Sweep(e.ctx()))
 	e.write(dir, "f", "who has it mounted keeps it")
