@@ -86,6 +86,7 @@ func (s *chores) run(archive string) {
 func (s *chores) load(archive string) {
 	s.c.load(archive)
 	s.seen.add("images", s.c.names("image", "ls", "-q")...)
+	s.c.client().collect() // what an import leaves of the archive's own index goes at some time
 	s.seen.add("content", sorted(s.c.client().blobs())...)
 	s.seen.add("snapshots", s.committed()...)
 	s.c.idle("pristine", s.ref)

@@ -226,6 +226,14 @@ type Publisher interface {
 	Publish(ctx context.Context, id VolumeID, ms []mount.Mount) ([]mount.Mount, error)
 }
 
+// Unsealer is a Driver whose kernel keeps sealed volumes from being written to by a
+// mark on the volume.
+type Unsealer interface {
+	// Unseal takes back what Seal did to volumes that the catalog does not call sealed:
+	// the process died, or failed, between the two. Others are left alone.
+	Unseal(ctx context.Context, ids ...VolumeID) error
+}
+
 // Devicer is a Driver whose volumes are block devices while they are active.
 type Devicer interface {
 	// Device is the path of a volume's device. One that is not active is ErrNotFound.

@@ -90,6 +90,11 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 		return in, err
 	}
 	failpoint.Hit("freeze.settled")
+	defer func() {
+		if err != nil && in.Volume.Sealed {
+			err = errors.Join(err, s.unseal(context.WithoutCancel(ctx), in.Volume.ID))
+		}
+	}()
 	if in.Usage, err = s.driver.Usage(ctx, in.Volume); err != nil {
 		return in, err
 	}
@@ -111,6 +116,32 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 		s.vols.refuseWriters(in.Volume.ID)
 	}
 	return in, nil
+}
+
+// unseal makes containers writable again that were sealed and did not become layers.
+func (s *Store) unseal(ctx context.Context, ids ...VolumeID) error {
+	d, ok := s.driver.(Unsealer)
+	if !ok {
+		return nil
+	}
+	return d.Unseal(ctx, ids...)
+}
+
+// unsealContainers does it for those that a process left that died in between.
+func (s *Store) unsealContainers(ctx context.Context) error {
+	var ids []VolumeID
+	err := s.cat.view(func(t *tx) error {
+		return t.eachSnapshot(func(in Info) error {
+			if in.Kind == KindContainer && !in.Filling {
+				ids = append(ids, in.Volume.ID)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return s.unseal(ctx, ids...)
 }
 
 // settle makes what is in a volume durable, and seals it unless it is in use.

@@ -138,6 +138,9 @@ func (s *Store) recover(ctx context.Context) error {
 	failpoint.Hit("open.tars")
 	s.collect(ctx, garbage)
 	failpoint.Hit("open.garbage")
+	if err := s.unsealContainers(ctx); err != nil {
+		return fmt.Errorf("finding what was sealed and is no layer: %w", err)
+	}
 	if err := s.finishBegun(ctx); err != nil {
 		return fmt.Errorf("finishing what was begun: %w", err)
 	}

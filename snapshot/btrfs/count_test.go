@@ -53,7 +53,7 @@ func TestSystemCalls(t *testing.T) {
 	}
 	require.Equal(t, create, few["create"])
 	require.Equal(t, remove, few["remove"])
-	require.Equal(t, tally{"BTRFS_IOC_SUBVOL_GETFLAGS": 1}, few["mount"], "activate, mount, unmount, deactivate: is it writable")
+	require.Empty(t, few["mount"], "activate, mount, unmount, deactivate")
 	require.Equal(t, tally{"BTRFS_IOC_SUBVOL_GETFLAGS": 1, "BTRFS_IOC_SUBVOL_SETFLAGS": 1, "BTRFS_IOC_SYNC": 1}, few["seal"])
 	for operation, calls := range few {
 		t.Logf("%s: %v", operation, calls)

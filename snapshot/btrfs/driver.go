@@ -284,8 +284,6 @@ func (d *driver) Activate(ctx context.Context, v snapshot.Volume, readOnly bool)
 	access := "rw"
 	if readOnly || v.Sealed {
 		access = "ro"
-	} else if err := d.fs.SetReadOnly(pathOf(v.ID), false); err != nil { // a seal that a crash kept from the catalog
-		return nil, translate(err, "btrfs: activate volume %d", v.ID)
 	}
 	return []mount.Mount{{Type: "bind", Source: dir, Options: []string{"bind", access}}}, nil
 }

@@ -122,6 +122,16 @@ func (d *Driver) Seal(_ context.Context, v snapshot.Volume) error {
 	return d.faults.step("seal.end")
 }
 
+// Unseal removes marks.
+func (d *Driver) Unseal(_ context.Context, ids ...snapshot.VolumeID) error {
+	for _, id := range ids {
+		if err := os.Remove(filepath.Join(d.dir(id), "sealed")); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // Remove deletes directories.
 func (d *Driver) Remove(_ context.Context, ids ...snapshot.VolumeID) error {
 	var errs []error
