@@ -13,8 +13,9 @@ func testContainerdFull(t *testing.T, version string) {
 		t.Skip("ten seconds: images are unpacked until nothing fits")
 	}
 	// ext4 answers fsync(2) with EIO where a write that it had put off finds no space
-	// (fs/ext4/page-io.c, ext4_finish_bio).
-	const late = "No space left on device|Input/output error"
+	// (fs/ext4/page-io.c, ext4_finish_bio), and makes itself read-only where its journal
+	// finds none.
+	const late = "No space left on device|Input/output error|Read-only file system"
 	refused := "no space"
 	if driver(t) == "devicemapper" {
 		// A snapshot in a pool without free blocks costs nothing and is made; ext4 cannot be
