@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,6 +58,11 @@ func (p *Pool) Activate(ctx context.Context, id dm.DeviceID, o ActivateOptions) 
 	if o.Size == 0 || o.Size%dm.SectorSize != 0 {
 		return Device{}, fmt.Errorf("activating thin device %d: size of %d bytes: %w", id, o.Size, ErrInvalid)
 	}
+	defer p.devices.lock(id)()
+	return p.activateLocked(ctx, id, o)
+}
+
+func (p *Pool) activateLocked(ctx context.Context, id dm.DeviceID, o ActivateOptions) (Device, error) {
 	d, err := p.activate(ctx, id, o)
 	if err != nil {
 		return Device{}, fmt.Errorf("activating thin device %d: %w", id, err)
@@ -191,6 +197,11 @@ func (p *Pool) unpublish(id dm.DeviceID) error { return p.dm.Unpublish(p.config.
 // Deactivate takes a thin device's block device away; an inactive one is no error. One that is in use goes when its
 // last user closes it; that is ErrBusy, and the error names the users.
 func (p *Pool) Deactivate(ctx context.Context, id dm.DeviceID) error {
+	defer p.devices.lock(id)()
+	return p.deactivateLocked(ctx, id)
+}
+
+func (p *Pool) deactivateLocked(ctx context.Context, id dm.DeviceID) error {
 	ref := dm.UUID(p.config.ThinUUID(id))
 	_, busy := p.dm.Remove(ctx, ref, dm.RemoveOptions{Wait: removeWait})
 	if busy == nil || errors.Is(busy, dm.ErrNotFound) {
@@ -212,6 +223,7 @@ func (p *Pool) Deactivate(ctx context.Context, id dm.DeviceID) error {
 
 // TryDeactivate is Deactivate without the kernel's promise to remove the device later: one that is in use stays.
 func (p *Pool) TryDeactivate(ctx context.Context, id dm.DeviceID) error {
+	defer p.devices.lock(id)()
 	_, err := p.dm.Remove(ctx, dm.UUID(p.config.ThinUUID(id)), dm.RemoveOptions{Wait: removeWait})
 	switch {
 	case err == nil, errors.Is(err, dm.ErrNotFound):
@@ -280,6 +292,9 @@ func (p *Pool) list(ctx context.Context) ([]ActiveDevice, error) {
 // Find says which thin device of the pool a path leads to: by the uuid of the block device that is there now, since
 // nodes are used again. ErrNotFound for everything else.
 func (p *Pool) Find(ctx context.Context, path string) (dm.DeviceID, error) {
+	if dir, name := filepath.Split(path); dir == "/dev/mapper/" && name != "" {
+		return p.found(ctx, path, dm.Name(name)) // whether there is a link now or not
+	}
 	var st unix.Stat_t
 	err := unix.Stat(path, &st)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || err == nil && st.Mode&unix.S_IFMT != unix.S_IFBLK {
@@ -288,7 +303,11 @@ func (p *Pool) Find(ctx context.Context, path string) (dm.DeviceID, error) {
 	if err != nil {
 		return 0, fmt.Errorf("looking at %s: %w", path, err)
 	}
-	info, err := p.dm.Info(ctx, dm.Dev(dm.Number{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}))
+	return p.found(ctx, path, dm.Dev(dm.Number{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}))
+}
+
+func (p *Pool) found(ctx context.Context, path string, ref dm.Ref) (dm.DeviceID, error) {
+	info, err := p.dm.Info(ctx, ref)
 	if err != nil && !errors.Is(err, dm.ErrNotFound) {
 		return 0, fmt.Errorf("looking at %s: %w", path, err)
 	}
@@ -301,6 +320,7 @@ func (p *Pool) Find(ctx context.Context, path string) (dm.DeviceID, error) {
 
 // Mapped gives the bytes that a thin device maps, shared ones included. An inactive device is activated for it.
 func (p *Pool) Mapped(ctx context.Context, id dm.DeviceID) (uint64, error) {
+	defer p.devices.lock(id)()
 	st, err := p.dm.ThinStatus(ctx, dm.UUID(p.config.ThinUUID(id)), dm.StatusOptions{NoFlush: true})
 	if errors.Is(err, dm.ErrNotFound) {
 		err = p.borrow(ctx, id, true, func(Device) error {
@@ -321,6 +341,7 @@ func (p *Pool) Mapped(ctx context.Context, id dm.DeviceID) (uint64, error) {
 // pool (the file system under a loopback pool, an SSD's free blocks). What it shares with others stays theirs. It
 // takes time in proportion to what is mapped; use it before Delete. A device that does not exist is no error.
 func (p *Pool) Discard(ctx context.Context, id dm.DeviceID) error {
+	defer p.devices.lock(id)()
 	err := p.borrow(ctx, id, false, func(d Device) error {
 		st, err := p.dm.ThinStatus(ctx, dm.Dev(d.Number), dm.StatusOptions{NoFlush: true})
 		if err != nil || st.Highest == nil {
@@ -340,11 +361,12 @@ func (p *Pool) Discard(ctx context.Context, id dm.DeviceID) error {
 	return nil
 }
 
-// borrow activates an inactive device for the length of use.
+// borrow activates an inactive device for the length of use. The caller has it locked: who
+// wants it activated for himself waits until it is inactive again.
 func (p *Pool) borrow(ctx context.Context, id dm.DeviceID, readOnly bool, use func(Device) error) error {
-	d, err := p.Activate(ctx, id, ActivateOptions{Size: probeLength.Bytes(), ReadOnly: readOnly})
+	d, err := p.activateLocked(ctx, id, ActivateOptions{Size: probeLength.Bytes(), ReadOnly: readOnly})
 	if err != nil {
 		return err
 	}
-	return errors.Join(use(d), p.Deactivate(context.WithoutCancel(ctx), id))
+	return errors.Join(use(d), p.deactivateLocked(context.WithoutCancel(ctx), id))
 }

@@ -20,6 +20,8 @@ type Pool struct {
 	// reload is held shared by messages, so that a change of the pool's table cannot come between a message and
 	// the status that judges it.
 	reload sync.RWMutex
+	// devices are locked one by one while they are activated, deactivated or borrowed.
+	devices deviceLocks
 	// snapshots is the superblock's time: snapshots taken in the pool's life, at least.
 	snapshots atomic.Uint32
 	closed    bool
