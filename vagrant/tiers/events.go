@@ -122,12 +122,15 @@ func (c *collector) end(key testKey, r result) {
 	}
 }
 
+// noVerdict ends the output of a test that began and never ended.
+const noVerdict = "ended without a verdict\n"
+
 // finish marks what began and never ended, which is what a panic or a time
 // limit leaves behind, as failed. status is the process's own.
 func (c *collector) finish(pkg string, status error) {
 	for key := range c.seen {
 		if pkg == "" || key.pkg == pkg {
-			c.end(key, result{outcome: failed, output: builder(c.outputs, key).String() + "ended without a verdict\n"})
+			c.end(key, result{outcome: failed, output: builder(c.outputs, key).String() + noVerdict})
 		}
 	}
 	if key := (testKey{pkg: pkg}); pkg != "" && status != nil {

@@ -66,7 +66,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.StringVar(&o.uml, "uml", "vagrant/uml/run", "program that boots User Mode Linux")
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
 	flags.IntVar(&o.machines, "machines", 2, "machines that run at a time")
-	flags.DurationVar(&o.timeout, "timeout", 25*time.Minute, "time limit of one package's tests")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time limit of one package's tests")
 	flags.Func("machine-flag", "one more `flag` for the program that boots, such as --disk=2G", func(s string) error {
 		o.machineFlags = append(o.machineFlags, s)
 		return nil

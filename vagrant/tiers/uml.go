@@ -94,12 +94,37 @@ func runUML(ctx context.Context, o options, selection map[string][]string) (*tie
 		wg.Go(func() {
 			defer func() { <-slots }()
 			run.work = filepath.Join(work, strconv.Itoa(i))
-			gather.add(runPackage(ctx, o, run))
+			one, err := runPackage(ctx, o, run)
+			if ctx.Err() == nil && machineStopped(one) {
+				fmt.Printf("uml: the machine of %s %s stopped in the middle of a test; once more\n", run.pkg, run.run)
+				one, err = runPackage(ctx, o, run)
+			}
+			gather.add(one, err)
 		})
 	}
 	wg.Wait()
 	t.seconds = time.Since(began).Seconds()
 	return t, errors.Join(gather.errs...)
+}
+
+// machineStopped says whether a machine ended or stood still while a test ran, and the
+// test program was not the cause: nothing failed with a verdict, panicked or ran out of
+// its own time. User Mode Linux does that now and then on busy processors.
+func machineStopped(t *tier) bool {
+	stopped := false
+	for key, r := range t.results {
+		if strings.Contains(r.output, "panic: ") || strings.Contains(r.output, "fatal error: ") {
+			return false
+		}
+		if r.outcome != failed || key.test == "" {
+			continue
+		}
+		if !strings.HasSuffix(r.output, noVerdict) {
+			return false
+		}
+		stopped = true
+	}
+	return stopped
 }
 
 // gatherer joins the results of machines that run side by side.
