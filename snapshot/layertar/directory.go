@@ -242,24 +242,12 @@ func removeAll(dirfd int, base string) error {
 
 // readNames lists an open directory from its beginning, in no order.
 func readNames(fd int) ([]string, error) {
-	if _, err := unix.Seek(fd, 0, 0); err != nil {
-		return nil, err
+	all, err := readDir(fd)
+	names := make([]string, len(all))
+	for i, d := range all {
+		names[i] = d.name
 	}
-	var names []string
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n <= 0 {
-			return names, nil
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
+	return names, err
 }
 
 // dirent is a name in a directory, with what getdents64(2) says of its file.
