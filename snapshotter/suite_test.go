@@ -34,8 +34,13 @@ func suite(t *testing.T, v variant, of func(*world) snapshots.Snapshotter) {
 		}
 		w, err := makeWorld(ctx, v, dir)
 		if err != nil {
+			w.rescue(t)
 			return nil, nil, errors.Join(err, os.RemoveAll(dir))
 		}
-		return of(w), func() error { return errors.Join(w.end(), os.RemoveAll(dir)) }, nil
+		return of(w), func() error {
+			err := w.end()
+			w.rescue(t)
+			return errors.Join(err, os.RemoveAll(dir))
+		}, nil
 	})
 }

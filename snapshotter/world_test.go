@@ -21,6 +21,7 @@ import (
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/btrfs"
+	"blockstore.dev/blockstore/snapshot/drivertest"
 	"blockstore.dev/blockstore/snapshot/drivertest/dirdriver"
 	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/snapshot/thin"
@@ -80,7 +81,7 @@ func makeWorld(ctx context.Context, v variant, dir string) (w *world, err error)
 	w = &world{variant: v, dir: dir, socket: filepath.Join(dir, "s")}
 	w.o.Root = filepath.Join(dir, "store")
 	if err := snapshot.Init(ctx, w.kind, w.o, "for a test"); err != nil {
-		return nil, err
+		return w, err
 	}
 	return w, w.start(ctx)
 }
@@ -93,6 +94,7 @@ func newWorld(t *testing.T, v variant) *world {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	w, err := makeWorld(context.WithoutCancel(t.Context()), v, dir)
+	t.Cleanup(func() { w.rescue(t) })
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -101,6 +103,13 @@ func newWorld(t *testing.T, v variant) *world {
 		require.NoError(t, w.end())
 	})
 	return w
+}
+
+// rescue takes down what a failure has left; files must not be removed below a mount.
+func (w *world) rescue(t *testing.T) {
+	if _, err := os.Stat(w.o.Root); err == nil {
+		drivertest.Rescue(t, w.kind, w.o.Root, w.store)
+	}
 }
 
 func (w *world) options() snapshot.StoreOptions {

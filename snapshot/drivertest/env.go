@@ -182,23 +182,30 @@ func (e *env) end(t testing.TB) {
 // rescue takes a failed test's store down as far as possible, so that nothing
 // stays on the machine. It reports only what it could not do.
 func (e *env) rescue(t testing.TB) {
-	if e.ended {
-		return
+	if !e.ended {
+		Rescue(t, e.f.Kind, e.root, e.s)
 	}
+}
+
+// Rescue takes the store of a failed test down, as far as that goes: mounts of the
+// store's own, the store s if it is not nil, and what lies below its root. What cannot
+// be done is logged. A store that is gone already is left alone.
+func Rescue(t testing.TB, kind snapshot.Kind, root string, s *snapshot.Store) {
 	c := ctx(t)
 	var errs []error
-	below, err := mount.Below(e.root)
+	below, err := mount.Below(root)
 	errs = append(errs, err)
 	for i := len(below) - 1; i >= 0; i-- {
-		if dir := filepath.Dir(below[i].Target); dir == filepath.Join(e.root, "mnt") || dir == filepath.Join(e.root, "work") {
+		if dir := filepath.Dir(below[i].Target); dir == filepath.Join(root, "mnt") || dir == filepath.Join(root, "work") {
 			errs = append(errs, mount.Unmount(below[i].Target))
 		}
 	}
-	if e.s != nil {
-		errs = append(errs, e.s.Close(c))
+	if s != nil {
+		errs = append(errs, s.Close(c))
 	}
-	if _, err := os.Stat(e.root); err == nil {
-		if err := snapshot.Destroy(c, e.options()); err != nil && !errors.Is(err, snapshot.ErrNotFound) {
+	if _, err := os.Stat(root); err == nil {
+		o := snapshot.StoreOptions{Root: root, Kinds: []snapshot.Kind{kind}}
+		if err := snapshot.Destroy(c, o); err != nil && !errors.Is(err, snapshot.ErrNotFound) {
 			errs = append(errs, err)
 		}
 	}

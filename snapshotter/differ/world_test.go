@@ -31,6 +31,7 @@ import (
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/btrfs"
+	"blockstore.dev/blockstore/snapshot/drivertest"
 	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/snapshot/thin"
 	"blockstore.dev/blockstore/snapshotter/differ"
@@ -74,6 +75,11 @@ func newWorld(t *testing.T, kind snapshot.Kind) *world {
 	dir, err := os.MkdirTemp(os.Getenv("BSTEST_DIR"), "bstest-differ-")
 	require.NoError(t, err)
 	w := &world{t: t, dir: dir, kind: kind}
+	t.Cleanup(func() {
+		if _, err := os.Stat(w.root()); err == nil { // the end did not come to its end
+			drivertest.Rescue(t, kind, w.root(), w.store)
+		}
+	})
 	t.Cleanup(w.end)
 	o := snapshot.InitOptions{Root: w.root(), Loopback: 2 << 30, BaseSize: 512 << 20}
 	require.NoError(t, snapshot.Init(w.ctx(), kind, o, "for a test"))
