@@ -28,6 +28,7 @@ func drivers() []driver {
 		{"btrfs", func(ctx context.Context, p *peer) error { return p.onFileSystem(ctx, "btrfs", "btrfs") }},
 		{"vfs", func(ctx context.Context, p *peer) error { return p.onFileSystem(ctx, "vfs", "ext4") }},
 		{"devicemapper", onThinPool},
+		{floor, onFloor},
 		{ours + "btrfs", onBlockstore},
 		{ours + "devicemapper", onBlockstore},
 	}

@@ -98,6 +98,8 @@ type cost struct {
 // timed runs a command and says what it took.
 func (p *peer) timed(cmd *exec.Cmd) (string, cost, error) {
 	var c cost
+	// For all alike: what ran a moment ago is warm.
+	time.Sleep(logSettle)
 	if p.calls != nil { // what came before is not this command's
 		if _, err := p.calls.next(); err != nil {
 			return "", c, err
@@ -110,6 +112,7 @@ func (p *peer) timed(cmd *exec.Cmd) (string, cost, error) {
 		return "", c, fmt.Errorf("%s: %w", p.name, err)
 	}
 	if p.calls != nil {
+		time.Sleep(logSettle)
 		calls, err := p.calls.next()
 		if err != nil {
 			return "", c, err

@@ -29,10 +29,11 @@ func (p *peer) crowd() int {
 
 // round is everything once. It begins and ends without images and containers.
 func (p *peer) round(ctx context.Context, large largeImage) error {
-	steps := []struct {
+	type step struct {
 		what string
 		run  func(context.Context) error
-	}{
+	}
+	steps := []step{
 		{"load", p.load},
 		{"create", p.createCrowd},
 		{"allocation", func(ctx context.Context) error { return p.allocation(ctx, "allocated: the image and the containers") }},
@@ -45,6 +46,9 @@ func (p *peer) round(ctx context.Context, large largeImage) error {
 		{"first write and overwrites, warm", p.warmWrites},
 		{"rmi", p.removeImages},
 		{"allocation", func(ctx context.Context) error { return p.allocation(ctx, "allocated: everything removed") }},
+	}
+	if p.name == floor {
+		steps = []step{{"load", p.load}, {"create", p.createCrowd}, {"rm", p.removeCrowd}, {"rmi", p.removeImage}}
 	}
 	for _, s := range steps {
 		if err := s.run(ctx); err != nil {
@@ -168,6 +172,10 @@ func (p *peer) removeImages(ctx context.Context) error {
 	if _, err := p.docker(ctx, "rmi", changedRef, largeRef); err != nil {
 		return err
 	}
+	return p.removeImage(ctx)
+}
+
+func (p *peer) removeImage(ctx context.Context) error {
 	_, err := p.measure(ctx, "docker rmi of the real image", "rmi", p.o.ref)
 	return err
 }

@@ -39,15 +39,10 @@ func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error)
 		_, err := perf.Output(back, p.o.blockstore, "--root", s.root, "destroy", "--yes")
 		return err
 	})
-	if err := os.MkdirAll(pluginDir, 0o755); err != nil {
+	socket, err := pluginSocket(p.undo, s.name)
+	if err != nil {
 		return s, err
 	}
-	p.undo.Add(pluginDir, func() error {
-		_ = os.Remove(pluginDir) // unless others have sockets there
-		return nil
-	})
-	socket := filepath.Join(pluginDir, s.name+".sock")
-	p.undo.Add(socket, func() error { return os.RemoveAll(socket) })
 	log := filepath.Join(p.dir, "blockstore.log")
 	proc, err := start(log, p.o.blockstore, "--log-level", "debug", "--root", s.root, "serve", "--docker", "--docker-socket", socket)
 	if err != nil {
@@ -62,6 +57,20 @@ func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error)
 		}
 		return err == nil
 	})
+}
+
+// pluginSocket is where dockerd looks for a plugin of that name.
+func pluginSocket(u *perf.Undo, name string) (string, error) {
+	if err := os.MkdirAll(pluginDir, 0o755); err != nil {
+		return "", err
+	}
+	u.Add(pluginDir, func() error {
+		_ = os.Remove(pluginDir) // unless others have sockets there
+		return nil
+	})
+	socket := filepath.Join(pluginDir, name+".sock")
+	u.Add(socket, func() error { return os.RemoveAll(socket) })
+	return socket, nil
 }
 
 // versionOf is a program's own words, on one line.
