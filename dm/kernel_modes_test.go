@@ -83,7 +83,7 @@ func TestKernelPoolOutOfDataSpace(t *testing.T) {
 // TestKernelQueueTimesOut: after no_space_timeout the pool fails what it queued. The event
 // says so, and the status no longer shows the policy of the table.
 func TestKernelQueueTimesOut(t *testing.T) {
-	if os.Getenv("BLOCKSTORE_UML") == "" {
+	if os.Getenv("BLOCKSTORE_MACHINE") == "" {
 		t.Skip("no machine of our own: no_space_timeout is host-wide")
 	}
 	b := newBench(t, nil)

@@ -400,7 +400,7 @@ func TestKernelClosedClient(t *testing.T) {
 
 // TestKernelDeviceWithoutNode: a container may have no devtmpfs; the device opens all the same.
 func TestKernelDeviceWithoutNode(t *testing.T) {
-	if os.Getenv("BLOCKSTORE_UML") == "" {
+	if os.Getenv("BLOCKSTORE_MACHINE") == "" {
 		t.Skip("no device-mapper in a machine of our own, whose /dev could be changed")
 	}
 	l := newLab(t)

@@ -45,7 +45,7 @@ const udevDaemon = "/lib/systemd/systemd-udevd"
 // startUdev runs a udev daemon for one test, where the machine is our own.
 func startUdev(t *testing.T) {
 	t.Helper()
-	if os.Getenv("BLOCKSTORE_UML") == "" {
+	if os.Getenv("BLOCKSTORE_MACHINE") == "" {
 		t.Skip("no udev daemon runs here, and this is no machine of our own to start one in")
 	}
 	output, err := exec.CommandContext(t.Context(), udevDaemon, "--daemon").CombinedOutput()

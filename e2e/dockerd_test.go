@@ -14,7 +14,7 @@ import (
 // TestDockerd: a real dockerd loads what we save, and we load what it saves: the
 // same image, the same tree.
 func TestDockerd(t *testing.T) {
-	if os.Getenv("BLOCKSTORE_UML") != "" {
+	if os.Getenv("BLOCKSTORE_MACHINE") != "" {
 		t.Skip("dockerd's part is the same on every driver: it runs on the machine's own kernel")
 	}
 	docker := newDockerd(t, scratch(t), "vfs").docker

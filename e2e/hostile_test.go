@@ -94,7 +94,7 @@ func TestHostileArchives(t *testing.T) {
 	}
 	t.Run("100000 entries in one directory", func(t *testing.T) {
 		n := 100_000
-		if driver(t) == "devicemapper" && os.Getenv("BLOCKSTORE_UML") != "" {
+		if driver(t) == "devicemapper" && os.Getenv("BLOCKSTORE_MACHINE") != "" {
 			n = 10_000 // a system call costs a hundred times more there
 		}
 		l := newLayer(t)

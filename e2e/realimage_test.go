@@ -141,7 +141,7 @@ func TestLoadFromStandardInput(t *testing.T) {
 // TestStaticBinary: one file, no interpreter, no C library.
 func TestStaticBinary(t *testing.T) {
 	out, err := exec.Command("go", "version", "-m", binary(t)).CombinedOutput()
-	if err != nil && os.Getenv("BLOCKSTORE_UML") != "" {
+	if err != nil && os.Getenv("BLOCKSTORE_MACHINE") != "" {
 		t.Skip("no go command in the test machine")
 	}
 	require.NoError(t, err, string(out))

@@ -22,7 +22,7 @@ func binary(t *testing.T) string {
 	}
 	built, err := filepath.Abs("../bin/blockstore")
 	require.NoError(t, err)
-	if os.Getenv("BLOCKSTORE_UML") != "" { // built on the host before
+	if os.Getenv("BLOCKSTORE_MACHINE") != "" { // built on the host before
 		require.FileExists(t, built)
 		return built
 	}

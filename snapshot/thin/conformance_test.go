@@ -20,7 +20,7 @@ func factory(fs string) drivertest.Factory {
 		},
 		Leaks: leaks,
 	}
-	if os.Getenv("BLOCKSTORE_UML") != "" {
+	if os.Getenv("BLOCKSTORE_MACHINE") != "" {
 		f.Scale = 8 // a system call takes a hundred times as long
 	}
 	if fs == "xfs" {

@@ -19,22 +19,13 @@
 //     sparse file costs memory. /var/lib/blockstore, /var/lib/docker and
 //     /var/lib/containerd lie there too, empty at each boot.
 //   - root's rights, one CPU, cgroup v2, no network but lo, no udev
-//     (DM_DISABLE_UDEV=1), /dev/null as stdin. BLOCKSTORE_UML=1 says where it is.
+//     (DM_DISABLE_UDEV=1), /dev/null as stdin. BLOCKSTORE_MACHINE=uml says
+//     where it is.
 //   - The environment is a fixed small one, the caller's BLOCKSTORE_* and CI,
 //     and whatever -e names.
 //
-// # Exit status
-//
-// The command's own (128+N for signal N, 127 when it was not found); 124 when
-// the time limit struck, 125 when the machine did not boot or its kernel
-// panicked (the end of its console then goes to stderr), 2 for wrong usage.
-// Stdout and stderr are the command's, apart and byte for byte.
-//
-// # Invariants
-//
-// When run returns, by whatever way, no process of the machine lives and its
-// temporary directory is gone (unless --keep). Machines share nothing but the
-// read-only view of the host, so any number can run side by side.
+// Package machine says what exit statuses mean and what is left behind:
+// nothing.
 //
 // The binary is both ends: on the host it prepares and boots; inside, started
 // by the kernel as process 1, it is the init that mounts, loads modules and

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/vagrant/machine"
 )
 
 // program builds the program once per test that boots, since the test binary
@@ -95,7 +97,7 @@ func TestMachine(t *testing.T) {
 	// One boot answers many questions; a line each.
 	script := `
 pwd
-echo "$BLOCKSTORE_UML $GREETING"
+echo "$BLOCKSTORE_MACHINE $GREETING"
 lsblk -bdno SIZE /dev/ubda /dev/ubdb | tr -d ' ' | paste -sd' '
 cat doc.go | head -n 1
 stat -f -c %T "$BSTEST_DIR"
@@ -111,7 +113,7 @@ exit 42`
 		"-e", "SHARE="+share, "-e", "HOST="+host, "--", "sh", "-c", script)
 	assert.Equal(t, 42, status, stderr)
 	assert.Equal(t, strings.Join([]string{
-		here, "1 hello you", "67108864 1073741824", "// Command uml runs one command inside User Mode Linux, a Linux kernel that is",
+		here, "uml hello you", "67108864 1073741824", "// Command uml runs one command inside User Mode Linux, a Linux kernel that is",
 		"ext2/ext3", "dm", "/dev/loop0", "1", "",
 	}, "\n"), stdout)
 	assert.Equal(t, "a\r\nb\x00c", stderr)
@@ -127,13 +129,13 @@ func TestExitStatus(t *testing.T) {
 		status int
 		stderr string
 	}{
-		{"not found", []string{"--", "bstest-no-such-command"}, exitNotFound, "executable file not found"},
+		{"not found", []string{"--", "bstest-no-such-command"}, machine.ExitNotFound, "executable file not found"},
 		{"signal", []string{"--", "sh", "-c", "kill -9 $$"}, 128 + 9, "killed"},
-		{"time limit", []string{"--timeout=4s", "--", "sleep", "1000"}, exitTimeout, "time limit of 4s reached"},
-		{"panic", []string{"--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"}, exitMachine, "Kernel panic"},
-		{"power off", []string{"--", "sh", "-c", "echo o >/proc/sysrq-trigger; sleep 1000"}, exitMachine, "without a result"},
-		{"no memory", []string{"--mem=1M", "--timeout=20s", "--", "true"}, exitMachine, "without a result"},
-		{"usage", []string{"--"}, exitUsage, "no command"},
+		{"time limit", []string{"--timeout=4s", "--", "sleep", "1000"}, machine.ExitTimeout, "time limit of 4s reached"},
+		{"panic", []string{"--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"}, machine.ExitMachine, "Kernel panic"},
+		{"power off", []string{"--", "sh", "-c", "echo o >/proc/sysrq-trigger; sleep 1000"}, machine.ExitMachine, "without a result"},
+		{"no memory", []string{"--mem=1M", "--timeout=20s", "--", "true"}, machine.ExitMachine, "without a result"},
+		{"usage", []string{"--"}, machine.ExitUsage, "no command"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, _, stderr := w.run(t, test.args...)
@@ -226,7 +228,7 @@ func TestKeep(t *testing.T) {
 	status, _, stderr := w.run(t, "--keep", "--disk=64M", "--", "true")
 	require.Equal(t, 0, status)
 	dir := strings.TrimSpace(strings.TrimPrefix(stderr, "uml: keeping "))
-	assert.FileExists(t, filepath.Join(dir, "ubda"))
+	assert.FileExists(t, filepath.Join(dir, "disk0"))
 	assert.FileExists(t, filepath.Join(dir, "console"))
 	require.NoError(t, os.RemoveAll(dir))
 }

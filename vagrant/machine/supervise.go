@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"errors"
@@ -12,42 +12,42 @@ import (
 )
 
 // supervise is process 1 of the machine's PID namespace on the host: it runs
-// the kernel as its child and reaps what the kernel leaves. It returns the
-// exit status.
-func supervise(kernel string, args []string) int {
-	status, err := superviseKernel(kernel, args)
+// the machine as its child and reaps what that leaves. It returns the exit
+// status.
+func supervise(name, program string, args []string) int {
+	status, err := superviseProgram(program, args)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "uml: supervisor:", err)
+		fmt.Fprintf(os.Stderr, "%s: supervisor: %v\n", name, err)
 	}
 	return status
 }
 
-func superviseKernel(kernel string, args []string) (int, error) {
+func superviseProgram(program string, args []string) (int, error) {
 	// The namespace's own /proc: UML reads /proc/self and /proc/mounts.
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return exitMachine, fmt.Errorf("making mounts private: %w", err)
+		return ExitMachine, fmt.Errorf("making mounts private: %w", err)
 	}
 	if err := dropLoopMounts(); err != nil {
-		return exitMachine, err
+		return ExitMachine, err
 	}
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return exitMachine, fmt.Errorf("mounting /proc: %w", err)
+		return ExitMachine, fmt.Errorf("mounting /proc: %w", err)
 	}
 	if err := os.Unsetenv(supervisorVar); err != nil {
-		return exitMachine, err
+		return ExitMachine, err
 	}
-	p, err := os.StartProcess(kernel, append([]string{kernel}, args...), &os.ProcAttr{
+	p, err := os.StartProcess(program, append([]string{program}, args...), &os.ProcAttr{
 		Files: []*os.File{nil, os.Stdout, os.Stderr},
 	})
 	if err != nil {
-		return exitMachine, err
+		return ExitMachine, err
 	}
 	ws, err := reapUntil(p.Pid)
 	switch {
 	case err != nil:
-		return exitMachine, err
+		return ExitMachine, err
 	case ws.Signaled():
-		return exitMachine, fmt.Errorf("the kernel was ended by signal: %s", ws.Signal())
+		return ExitMachine, fmt.Errorf("the machine's process was ended by signal: %s", ws.Signal())
 	}
 	return ws.ExitStatus(), nil
 }

@@ -1,14 +1,19 @@
-package main
+package machine
 
 import (
 	"flag"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// plain is a kind of machine without anything of its own.
+func plain() Kind { return Kind{Name: "plain", MaxDisks: 3} }
 
 func TestParseSize(t *testing.T) {
 	for _, test := range []struct {
@@ -43,23 +48,25 @@ func TestParseSize(t *testing.T) {
 
 func TestParseOptions(t *testing.T) {
 	dir := t.TempDir()
+	file := filepath.Join(t.TempDir(), "disk")
+	require.NoError(t, os.WriteFile(file, []byte("disk"), 0o600))
 	t.Setenv("BSTEST_HERE", "yes")
-	o, err := parseOptions([]string{
-		"--mem", "1G", "--disk", "2G", "--disk=64M", "--share", dir, "--timeout", "30s",
+	o, err := parseOptions(plain(), []string{
+		"--mem", "1G", "--disk", "2G", "--disk=64M", "--disk", file, "--share", dir, "--timeout", "30s",
 		"-e", "A=b=c", "-e", "BSTEST_HERE", "-e", "BSTEST_NOT_HERE", "--", "sh", "-c", "true",
 	}, io.Discard)
 	require.NoError(t, err)
-	assert.Equal(t, []string{"sh", "-c", "true"}, o.command)
-	assert.Equal(t, []int64{2 << 30, 64 << 20}, o.disks)
-	assert.Equal(t, []string{dir}, o.shares)
-	assert.Equal(t, []string{"A=b=c", "BSTEST_HERE=yes"}, o.env)
-	assert.Equal(t, 30*time.Second, o.timeout)
-	assert.Equal(t, int64(1<<30), o.memory)
+	assert.Equal(t, []string{"sh", "-c", "true"}, o.Command)
+	assert.Equal(t, []Disk{{Size: 2 << 30}, {Size: 64 << 20}, {File: file}}, o.Disks)
+	assert.Equal(t, []string{dir}, o.Shares)
+	assert.Equal(t, []string{"A=b=c", "BSTEST_HERE=yes"}, o.Env)
+	assert.Equal(t, 30*time.Second, o.Timeout)
+	assert.Equal(t, int64(1<<30), o.Memory)
 }
 
 func TestParseOptionsRefuses(t *testing.T) {
 	tooMany := []string{}
-	for range maxDisks + 1 {
+	for range plain().MaxDisks + 1 {
 		tooMany = append(tooMany, "--disk=1M")
 	}
 	for _, test := range []struct {
@@ -68,6 +75,8 @@ func TestParseOptionsRefuses(t *testing.T) {
 	}{
 		{"no command", []string{"--mem", "1G"}},
 		{"unknown flag", []string{"--nosuch", "--", "true"}},
+		{"missing disk", []string{"--disk", "/nosuch/disk", "--", "true"}},
+		{"a directory as disk", []string{"--disk", t.TempDir(), "--", "true"}},
 		{"bad size", []string{"--disk", "big", "--", "true"}},
 		{"too many disks", append(tooMany, "--", "true")},
 		{"no time", []string{"--timeout", "0s", "--", "true"}},
@@ -75,10 +84,10 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"the root as share", []string{"--share", "/", "--", "true"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := parseOptions(test.args, io.Discard)
+			_, err := parseOptions(plain(), test.args, io.Discard)
 			require.Error(t, err)
 		})
 	}
-	_, err := parseOptions([]string{"--help"}, io.Discard)
+	_, err := parseOptions(plain(), []string{"--help"}, io.Discard)
 	require.ErrorIs(t, err, flag.ErrHelp)
 }
