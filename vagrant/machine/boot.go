@@ -44,13 +44,24 @@ func boot(ctx context.Context, m instance) (int, error) {
 
 	limit := time.NewTimer(m.options.Timeout)
 	defer limit.Stop()
+	look := time.NewTicker(stillInterval)
+	defer look.Stop()
+	quiet := newSilence(m.work)
 	var waitErr, stopped, killErr error
-	select {
-	case waitErr = <-ended:
-	case <-limit.C:
-		stopped = fmt.Errorf("time limit of %s reached", m.options.Timeout)
-	case <-ctx.Done():
-		stopped = context.Cause(ctx)
+	running := true
+	for running && stopped == nil {
+		select {
+		case waitErr = <-ended:
+			running = false
+		case <-limit.C:
+			stopped = fmt.Errorf("time limit of %s reached%s", m.options.Timeout, m.tasks())
+		case <-look.C:
+			if m.options.Still > 0 && quiet.lasts() > m.options.Still {
+				stopped = fmt.Errorf("nothing was written for %s%s", m.options.Still, m.tasks())
+			}
+		case <-ctx.Done():
+			stopped = context.Cause(ctx)
+		}
 	}
 	if stopped != nil {
 		killErr = cmd.Process.Kill()
@@ -62,6 +73,12 @@ func boot(ctx context.Context, m instance) (int, error) {
 	}
 	status, err := m.result(stopped, waitErr, console)
 	return status, errors.Join(err, killErr, copyErr)
+}
+
+// tasks says what the machine is doing that is about to be ended.
+func (m instance) tasks() string {
+	text := strings.TrimSpace(askTasks(m.work))
+	return "; what it was doing:\n\t" + strings.ReplaceAll(text, "\n", "\n\t") + "\n\t"
 }
 
 // supervised is the machine's process below a supervisor, which is process 1

@@ -157,6 +157,7 @@ func RunCommand(work string, config Config) (int, error) {
 	if err != nil {
 		return ExitNotFound, err
 	}
+	go answerAsked(work, p.Pid)
 	ws, err := reapUntil(p.Pid)
 	switch {
 	case err != nil:

@@ -19,6 +19,7 @@ type Options struct {
 	Shares  []string // absolute host directories
 	Env     []string // VAR=VALUE
 	Timeout time.Duration
+	Still   time.Duration // how long the command may write nothing; 0 for ever
 	Keep    bool
 	Console bool
 	Command []string
@@ -66,6 +67,7 @@ func parseOptions(k Kind, args []string, stderr io.Writer) (Options, error) {
 		return nil
 	})
 	flags.DurationVar(&o.Timeout, "timeout", o.Timeout, "time limit, boot included")
+	flags.DurationVar(&o.Still, "still", 0, "time limit for a command that writes nothing (default none)")
 	flags.BoolVar(&o.Keep, "keep", false, "keep the temporary directory (disks, console) and say where it is")
 	flags.BoolVar(&o.Console, "console", false, "copy the machine's console to stderr")
 	if k.AddFlags != nil {

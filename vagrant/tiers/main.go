@@ -32,6 +32,7 @@ type options struct {
 	memory       string
 	machines     int
 	timeout      time.Duration // of one package's tests
+	still        time.Duration // of a machine in which no test says anything
 	machineFlags []string      // more flags for the uml program
 	umlAll       []string      // packages all of whose tests run in the uml tier too
 	packages     []string
@@ -67,6 +68,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
 	flags.IntVar(&o.machines, "machines", 2, "machines that run at a time")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time limit of one package's tests")
+	flags.DurationVar(&o.still, "still", 6*time.Minute, "time limit of a machine in which no test says anything")
 	flags.Func("machine-flag", "one more `flag` for the program that boots, such as --disk=2G", func(s string) error {
 		o.machineFlags = append(o.machineFlags, s)
 		return nil

@@ -14,9 +14,15 @@ func TestMachineStopped(t *testing.T) {
 		}
 		return machineStopped(one)
 	}
-	still := result{outcome: failed, output: "=== RUN TestA\n" + noVerdict}
-	assert.True(t, of(map[string]result{"TestA": still, "TestB": {outcome: passed}, "": {outcome: failed, output: "signal: killed"}}))
+	failing := func(output string) result { return result{outcome: failed, output: output} }
+	still := failing("=== RUN   TestA/y\numl: nothing was written for 6m0s; what it was doing:\n")
+	assert.True(t, of(map[string]result{
+		"TestA/y": still, "TestA": failing("=== RUN   TestA\n" + noVerdict), "TestB": {outcome: passed}, "": failing("exit status 1"),
+	}))
+	assert.True(t, of(map[string]result{"TestA": failing("uml: time limit of 16m0s reached; what it was doing:\n")}))
+	assert.True(t, of(map[string]result{"TestA": failing("uml: the machine ended without a result (exit status 1); end of the console:\n")}))
 	assert.False(t, of(map[string]result{"TestA": {outcome: passed}}))
-	assert.False(t, of(map[string]result{"TestA": still, "TestB": {outcome: failed, output: "--- FAIL"}}), "what has failed has failed")
-	assert.False(t, of(map[string]result{"TestA": {outcome: failed, output: "panic: test timed out after 15m0s\n" + noVerdict}}))
+	assert.False(t, of(map[string]result{"TestA": still, "TestB": failing("--- FAIL: TestB (0.00s)\n")}), "what has failed has failed")
+	assert.False(t, of(map[string]result{"TestA": failing("panic: test timed out after 15m0s\n" + noVerdict)}))
+	assert.False(t, of(map[string]result{"TestA": failing("--- FAIL: TestA (0.00s)\n")}))
 }

@@ -96,7 +96,7 @@ func runUML(ctx context.Context, o options, selection map[string][]string) (*tie
 			run.work = filepath.Join(work, strconv.Itoa(i))
 			one, err := runPackage(ctx, o, run)
 			if ctx.Err() == nil && machineStopped(one) {
-				fmt.Printf("uml: the machine of %s %s stopped in the middle of a test; once more\n", run.pkg, run.run)
+				fmt.Printf("uml: the machine of %s %s stopped in the middle of a test; once more. Its end:\n%s", run.pkg, run.run, outputs(one))
 				one, err = runPackage(ctx, o, run)
 			}
 			gather.add(one, err)
@@ -107,24 +107,37 @@ func runUML(ctx context.Context, o options, selection map[string][]string) (*tie
 	return t, errors.Join(gather.errs...)
 }
 
+// stopped is how vagrant/uml/run says that the machine, and not the test, came to an end.
+var stopped = regexp.MustCompile(`(?m)^\s*uml: (time limit of|nothing was written for|the machine ended without a result)`)
+
 // machineStopped says whether a machine ended or stood still while a test ran, and the
-// test program was not the cause: nothing failed with a verdict, panicked or ran out of
-// its own time. User Mode Linux does that now and then on busy processors.
+// test program was not the cause: nothing failed by itself, panicked or ran out of its
+// own time. What the machine's tasks were doing then is in the output.
 func machineStopped(t *tier) bool {
-	stopped := false
-	for key, r := range t.results {
+	any := false
+	for _, r := range t.results {
 		if strings.Contains(r.output, "panic: ") || strings.Contains(r.output, "fatal error: ") {
 			return false
 		}
-		if r.outcome != failed || key.test == "" {
-			continue
-		}
-		if !strings.HasSuffix(r.output, noVerdict) {
+		any = any || r.outcome == failed && stopped.MatchString(r.output)
+	}
+	for _, r := range t.results {
+		if any && r.outcome == failed && strings.Contains(r.output, "--- FAIL: ") {
 			return false
 		}
-		stopped = true
 	}
-	return stopped
+	return any
+}
+
+// outputs is what the failed tests of a tier wrote.
+func outputs(t *tier) string {
+	var b strings.Builder
+	for _, key := range sortedKeys(t.results) {
+		if r := t.results[key]; r.outcome == failed {
+			fmt.Fprintf(&b, "%s\n%s", key, indent(r.output))
+		}
+	}
+	return b.String()
 }
 
 // gatherer joins the results of machines that run side by side.
@@ -176,7 +189,7 @@ func runPackage(ctx context.Context, o options, u umlRun) (*tier, error) {
 	if _, err := os.Stat(binary); errors.Is(err, os.ErrNotExist) {
 		return t, fmt.Errorf("%s has no tests", u.pkg)
 	}
-	args := []string{"tool", "test2json", "-t", "-p", u.pkg, o.uml, "--mem", o.memory, "--timeout", (o.timeout + time.Minute).String()}
+	args := []string{"tool", "test2json", "-t", "-p", u.pkg, o.uml, "--mem", o.memory, "--still", o.still.String(), "--timeout", (o.timeout + time.Minute).String()}
 	args = append(args, o.machineFlags...)
 	args = append(args, "--", binary, "-test.v=test2json", "-test.timeout="+o.timeout.String())
 	if u.run != "" {
