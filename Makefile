@@ -129,10 +129,10 @@ bench-docker: deps build realimage ## Docker's storage drivers side by side, tak
 bench-containerd: deps ## containerd's snapshotters side by side, takes long; OUT=NAME keeps NAME-host.json, NAME-uml.json
 	CGO_ENABLED=1 $(GO) build -trimpath -tags libbtrfs -o bin/containerdbench ./perf/containerdbench
 	$(if $(OUT),mkdir -p $(dir $(OUT)))
-	bin/containerdbench $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
+	bin/containerdbench --image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
 	vagrant/uml/run --mem 4G --scratch 64G --timeout 3h $(if $(OUT),--share $(dir $(OUT))) -- \
 		bin/containerdbench --snapshotters overlayfs,devmapper,blockstore/devicemapper,blockstore/devicemapper/socket \
-		--operations 5 $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
+		--operations 5 --base-size 2G --image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
 
 .PHONY: clean
 clean: ## remove what was built; the cache with the real image stays

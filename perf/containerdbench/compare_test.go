@@ -22,14 +22,15 @@ func TestTurned(t *testing.T) {
 func TestTargets(t *testing.T) {
 	o, err := parseOptions(nil, io.Discard)
 	require.NoError(t, err)
-	assert.Len(t, targets(o, "blockstore/btrfs"), 4, "without devmapper")
-	o.snapshotters = append(o.snapshotters, "devmapper")
+	assert.Len(t, targets(o, "blockstore/btrfs"), 7, "without devmapper")
+	o.snapshotters, o.image = append(o.snapshotters, "devmapper"), "dir:ref"
 	all := targets(o, "blockstore/btrfs")
-	require.Len(t, all, 5)
+	require.Len(t, all, 10)
 	assert.Equal(t, perf.Cell{Row: rowBoth, Column: "devmapper"}, all[0].Of)
-	assert.Equal(t, perf.Cell{Row: "unpack of 16 layers", Column: "overlayfs"}, all[2].Of)
-	assert.Equal(t, perf.Cell{Row: "prepare, 1000 present", Column: "blockstore/btrfs"}, all[4].Cell)
-	assert.Equal(t, perf.Cell{Row: "prepare, 1 present", Column: "blockstore/btrfs"}, all[4].Of)
+	assert.Equal(t, perf.Cell{Row: "unpack of 16 layers", Column: "overlayfs"}, all[5].Of)
+	assert.Equal(t, perf.Cell{Row: "unpack of the real image", Column: "overlayfs/btrfs"}, all[2].Of)
+	assert.Equal(t, perf.Cell{Row: "prepare, 1000 present", Column: "blockstore/btrfs"}, all[9].Cell)
+	assert.Equal(t, perf.Cell{Row: "prepare, 1 present", Column: "blockstore/btrfs"}, all[9].Of)
 }
 
 // TestQuiet: what warms up is not recorded.

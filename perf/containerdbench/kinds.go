@@ -18,6 +18,10 @@ import (
 // where containerd's protocol lies between.
 const ours = "blockstore/"
 
+// overlayOnBtrfs shows what overlayfs takes on the file system that our btrfs driver
+// has: of what ours takes more than on ext4, part is the file system's.
+const overlayOnBtrfs = "overlayfs/btrfs"
+
 // kind makes a peer's snapshotters. open prepares a site's storage, whose way back
 // it adds to the site's undo, the snapshotter's own end included.
 type kind struct {
@@ -28,7 +32,8 @@ type kind struct {
 
 func kinds() []kind {
 	all := []kind{
-		{"overlayfs", "containerd's, with its default of asynchronous removal, on ext4", openOverlay},
+		{"overlayfs", "containerd's, with its default of asynchronous removal, on ext4", openOverlay("ext4")},
+		{overlayOnBtrfs, "the same on btrfs, as blockstore/btrfs is", openOverlay("btrfs")},
 		{"native", "containerd's, which copies, on ext4", openNative},
 		{"devmapper", "containerd's, with its defaults (ext4, no asynchronous removal), on a thin pool by dmsetup: blocks of 64 KiB, skip_block_zeroing as in containerd's documentation; its two databases on ext4", openDevmapper},
 	}
@@ -79,12 +84,14 @@ func (s *site) closing(sn snapshots.Snapshotter, err error) (snapshots.Snapshott
 	return sn, err
 }
 
-func openOverlay(ctx context.Context, s *site) (snapshots.Snapshotter, error) {
-	root, err := s.fileSystem(ctx, "ext4")
-	if err != nil {
-		return nil, err
+func openOverlay(fileSystem string) func(context.Context, *site) (snapshots.Snapshotter, error) {
+	return func(ctx context.Context, s *site) (snapshots.Snapshotter, error) {
+		root, err := s.fileSystem(ctx, fileSystem)
+		if err != nil {
+			return nil, err
+		}
+		return s.closing(overlay.NewSnapshotter(root, overlay.AsynchronousRemove))
 	}
-	return s.closing(overlay.NewSnapshotter(root, overlay.AsynchronousRemove))
 }
 
 func openNative(ctx context.Context, s *site) (snapshots.Snapshotter, error) {

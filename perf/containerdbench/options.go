@@ -28,6 +28,8 @@ type options struct {
 	dir          string // where everything lies
 	json         bool
 	out          string
+	image        string   // of an OCI layout, DIR:REF; or empty
+	tars         []string // its layers
 }
 
 // maxCrowd bounds what a typing error can ask for.
@@ -48,6 +50,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.usageFiles, "usage-files", 100, "files of 1 MiB below the snapshot whose usage is asked for")
 	f.Func("disk-size", "size of each sparse file (default 20G)", perf.SizeInto(&o.diskSize))
 	f.Func("base-size", "what a volume of a block snapshotter holds (default 1G)", perf.SizeInto(&o.baseSize))
+	f.StringVar(&o.image, "image", "", "an image in an OCI layout, `DIR:REF`, to unpack too; vagrant/realimage/make makes one")
 	f.BoolVar(&o.noCounts, "no-counts", false, "do not count system calls, which needs strace")
 	f.StringVar(&o.dir, "dir", perf.WorkDir(), "directory on a disk's file system to work in (default: $BSTEST_DIR, $TMPDIR, /var/tmp)")
 	f.BoolVar(&o.json, "json", false, "print JSON with every sample instead of the table")
@@ -97,7 +100,7 @@ func missingKind(name string) string {
 
 // warm is a round that wakes everything up and takes little time.
 func (o options) warm() options {
-	o.operations, o.concurrent, o.layers = min(o.operations, 2), min(o.concurrent, 4), o.layers[:1]
+	o.operations, o.concurrent, o.layers, o.tars = min(o.operations, 2), min(o.concurrent, 4), o.layers[:1], nil
 	return o
 }
 

@@ -22,6 +22,9 @@ const (
 	rowUsage   = "usage, one byte changed"
 )
 
+// partOnDisk is with a wait for what a snapshotter leaves to the kernel.
+const partOnDisk = "and until all of it is on disk"
+
 // partCleanup is what a removal leaves for the next cleanup, shared out among those that were removed.
 const partCleanup = "the cleanup afterwards"
 

@@ -44,6 +44,7 @@ func smoke(t *testing.T, o options, counts bool) {
 		o.noCounts = true
 	}
 	t.Setenv(asBenchmark, "1")
+	o.image = tinyImage(t)
 	report, err := compare(t.Context(), o)
 	require.NoError(t, err)
 	nothingLeft(t, o.dir)
@@ -51,7 +52,7 @@ func smoke(t *testing.T, o options, counts bool) {
 	for _, row := range report.Rows {
 		rows[row.Name] = len(row.Samples)
 	}
-	for _, name := range []string{rowPrepare, rowMounts, rowRemove, rowBoth, rowUsage, rowUnpack(1), rowUnpack(3), rowConcurrent(3), rowCrowd(1), rowCrowd(2)} {
+	for _, name := range []string{rowPrepare, rowMounts, rowRemove, rowBoth, rowUsage, rowUnpack(1), rowUnpack(3), rowRealImage, rowConcurrent(3), rowCrowd(1), rowCrowd(2)} {
 		assert.Equal(t, len(o.snapshotters), rows[name], name)
 	}
 	if !o.noCounts {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"time"
-
-	"blockstore.dev/blockstore/perf"
 )
 
 // unpackTimes are the parts of a chain's unpacking.
@@ -12,8 +10,9 @@ type unpackTimes struct{ prepare, write, commit time.Duration }
 
 func (t unpackTimes) total() time.Duration { return t.prepare + t.write + t.commit }
 
-// unpack makes a chain of n layers as containerd does, and returns their names.
-func (s *site) unpack(ctx context.Context, n int, data []byte) (names []string, t unpackTimes, err error) {
+// unpack makes a chain of n layers as containerd does, of what fill writes for each,
+// counted from 1, and returns their names.
+func (s *site) unpack(ctx context.Context, n int, fill func(layer int) func(root string) error) (names []string, t unpackTimes, err error) {
 	parent := ""
 	for i := range n {
 		key, name := s.key("extract"), s.key("layer")
@@ -23,7 +22,7 @@ func (s *site) unpack(ctx context.Context, n int, data []byte) (names []string, 
 			return names, t, err
 		}
 		prepared := time.Now()
-		if err := change(ctx, mounts, fillLayer(i+1, data)); err != nil {
+		if err := change(ctx, mounts, fill(i+1)); err != nil {
 			return names, t, err
 		}
 		written := time.Now()
@@ -41,24 +40,16 @@ func (s *site) unpack(ctx context.Context, n int, data []byte) (names []string, 
 // unpacks makes and removes the chains.
 func (p *peer) unpacks(ctx context.Context) error {
 	for _, n := range p.o.layers {
-		names, t, err := p.main.unpack(ctx, n, p.data)
+		names, t, err := p.main.unpack(ctx, n, func(layer int) func(string) error { return fillLayer(layer, p.data) })
 		if err != nil {
 			return err
 		}
-		flush, err := timed(func() error { return perf.Flush(p.main.dir) })
-		if err != nil {
+		if err := p.addUnpacked(rowUnpack(n), t); err != nil {
 			return err
 		}
-		row := rowUnpack(n)
-		p.add(row, t.total())
-		// Parts stand behind their row: the last that is added first stands first.
-		p.addPart(row, "and until all of it is on disk", t.total()+flush)
-		p.addPart(row, "commit", t.commit)
-		p.addPart(row, "mount, write, unmount", t.write)
-		p.addPart(row, "prepare", t.prepare)
 		if err := p.main.remove(ctx, names); err != nil {
 			return err
 		}
 	}
-	return nil
+	return p.unpackImage(ctx)
 }
