@@ -97,11 +97,15 @@ func (s *Store) create(ctx context.Context, name string, r CreateRequest) (Info,
 // newVolume makes the volume that a container begins as, or takes a spare. Spares take
 // no room that a creation needs.
 func (s *Store) newVolume(ctx context.Context, o CreateOptions) (VolumeID, error) {
-	roomy, ok := s.driver.(Roomy)
-	if o.Origin.Sealed && (!ok || roomy.Room(ctx) == nil) {
+	if o.Origin.Sealed {
 		if id, ok := s.spares.take(o); ok {
 			failpoint.Hit("create.spare")
-			return id, nil
+			if s.hasRoom(ctx) {
+				return id, nil
+			}
+			if err := s.abandon(ctx, []VolumeID{id}); err != nil {
+				return 0, err
+			}
 		}
 	}
 	ids, err := s.ids.take(ctx, 1)
@@ -119,6 +123,12 @@ func (s *Store) newVolume(ctx context.Context, o CreateOptions) (VolumeID, error
 		err = errors.Join(err, s.abandon(ctx, ids))
 	}
 	return ids[0], err
+}
+
+// hasRoom says whether the driver would make a new volume.
+func (s *Store) hasRoom(ctx context.Context) bool {
+	d, ok := s.driver.(Roomy)
+	return !ok || d.Room(ctx) == nil
 }
 
 // View shows a layer under a name of its own, read-only, without a volume of its

@@ -41,6 +41,27 @@ type SnapshotOptions struct {
 	// Reclaim says that the new number is the caller's, from a reservation that outlives crashes: a device that has
 	// it already is a remainder, and is deleted first.
 	Reclaim bool
+	// Reserve is what must be free in the pool, so that there is room to write to what is there and to delete. Where
+	// less is, the snapshot is not kept and the error is ErrNoSpace. It costs no call more.
+	Reserve Reserve
+}
+
+// Reserve is an amount of free space in bytes. Both are compared with what the pool's last commit left.
+type Reserve struct {
+	Data, Metadata uint64
+}
+
+// Room is nil while the pool has more free than the reserve, else ErrNoSpace with the way out.
+func (r Reserve) Room(st Status) error {
+	used, total := st.DataBytes()
+	if free := total - min(used, total); free < r.Data {
+		return fmt.Errorf("%w: %d bytes of its data are free, and %d are kept in reserve: delete something or grow the pool", ErrNoSpace, free, r.Data)
+	}
+	used, total = st.MetadataBytes()
+	if free := total - min(used, total); free < r.Metadata {
+		return fmt.Errorf("%w: %d bytes of its metadata are free, and %d are kept in reserve: delete something or grow the pool", ErrNoSpace, free, r.Metadata)
+	}
+	return nil
 }
 
 // CreateSnapshot makes a thin device with the contents of another. Durable when it returns, with all that had been
@@ -72,7 +93,14 @@ func (p *Pool) snapshotOnce(ctx context.Context, id dm.DeviceID, o SnapshotOptio
 	}
 	send := func() error {
 		p.snapshots.Add(1)
-		return p.message(ctx, dm.CreateSnapMessage(id, o.Origin))
+		st, err := p.messageStatus(ctx, dm.CreateSnapMessage(id, o.Origin))
+		if err != nil {
+			return err
+		}
+		if err := o.Reserve.Room(st); err != nil {
+			return errors.Join(err, p.message(context.WithoutCancel(ctx), dm.DeleteMessage(id)))
+		}
+		return nil
 	}
 	if o.Quiet {
 		return send()
@@ -150,11 +178,18 @@ func (p *Pool) ReleaseHeldRoot(ctx context.Context) error {
 
 // message sends one message and makes sure that it was kept.
 func (p *Pool) message(ctx context.Context, text string) error {
+	_, err := p.messageStatus(ctx, text)
+	return err
+}
+
+// messageStatus is message, and the pool's status after it.
+func (p *Pool) messageStatus(ctx context.Context, text string) (Status, error) {
 	p.reload.RLock()
 	defer p.reload.RUnlock()
 	_, err := p.dm.Message(ctx, p.ref, 0, text)
 	var st dm.ThinPoolStatus
-	return p.judge(ctx, err, &st)
+	err = p.judge(ctx, err, &st)
+	return p.statusOf(st), err
 }
 
 // judge decides what became of a message. The kernel ends it with a commit whose result it drops; a failed commit

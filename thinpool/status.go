@@ -84,8 +84,13 @@ func (p *Pool) status(ctx context.Context, o dm.StatusOptions) (Status, error) {
 	if err != nil {
 		return Status{}, fmt.Errorf("reading status of pool %s: %w", p.config.Name, err)
 	}
+	return p.statusOf(s), nil
+}
+
+// statusOf adds what the pool knows itself.
+func (p *Pool) statusOf(s dm.ThinPoolStatus) Status {
 	return Status{
 		ThinPoolStatus: s, BlockSize: p.config.BlockSize, Snapshots: p.snapshots.Load(),
 		QueueTimedOut: p.config.QueueIfFull && s.Mode == dm.PoolOutOfDataSpace && s.Full == dm.ErrorIfNoSpace,
-	}, nil
+	}
 }

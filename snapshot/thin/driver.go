@@ -17,6 +17,8 @@ type driver struct {
 	client *dm.Client
 	pool   *thinpool.Pool
 	config config
+	// reserve is what stays free for those volumes that there are.
+	reserve thinpool.Reserve
 
 	mu sync.Mutex
 	// mapped is what sealed volumes map, in bytes: it never changes, and asking for it takes an activation.
@@ -28,6 +30,7 @@ var (
 	_ snapshot.Epoched = (*driver)(nil)
 	_ snapshot.Grower  = (*driver)(nil)
 	_ snapshot.Trimmer = (*driver)(nil)
+	_ snapshot.Roomy   = (*driver)(nil)
 )
 
 // parallel bounds the removals under way: each waits for the kernel's grace periods, not for the processor.
@@ -72,8 +75,11 @@ func (d *driver) sizeOf(v snapshot.Volume) int64 {
 
 func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapshot.Volume, size int64) error {
 	d.forget(id)
+	if err := d.hostRoom(); err != nil {
+		return err
+	}
 	err := d.pool.CreateSnapshot(ctx, deviceID(id), thinpool.SnapshotOptions{
-		Origin: deviceID(origin.ID), Quiet: origin.Sealed || origin.ID == snapshot.Base, Reclaim: true,
+		Origin: deviceID(origin.ID), Quiet: origin.Sealed || origin.ID == snapshot.Base, Reclaim: true, Reserve: d.reserve,
 	})
 	if err != nil || size == d.sizeOf(origin) {
 		return err

@@ -448,3 +448,28 @@ func TestConfigOfAnotherStoreIsRefused(t *testing.T) {
 	_, err = s.kind.Open(t.Context(), other)
 	require.ErrorIs(t, err, snapshot.ErrCorrupt)
 }
+
+// TestNoRoom: a pool that is nearly full takes no new volume and says why, while what is
+// there can be written to and removed; then there is room again.
+func TestNoRoom(t *testing.T) {
+	s := newStore(t, func(o *snapshot.InitOptions) { o.Loopback = 256 << 20 })
+	room := s.driver.(snapshot.Roomy)
+	v := s.create(16, s.base)
+	require.NoError(t, room.Room(t.Context()))
+	s.with(v, false, func(dir string) {
+		st, err := s.driver.Status(t.Context())
+		require.NoError(t, err)
+		fill(t, dir+"/most", st.Data.Total-st.Data.Used-4<<20)
+		err = s.driver.Create(t.Context(), 17, snapshot.CreateOptions{Origin: s.base})
+		require.ErrorIs(t, err, snapshot.ErrNoSpace)
+		require.ErrorContains(t, err, "delete something or grow the pool")
+		require.ErrorIs(t, room.Room(t.Context()), snapshot.ErrNoSpace)
+		fill(t, dir+"/more", 1<<20)
+	})
+	ids, err := s.driver.Volumes(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []snapshot.VolumeID{16}, ids, "what was refused is not there")
+	require.NoError(t, s.driver.Remove(t.Context(), 16))
+	require.NoError(t, room.Room(t.Context()))
+	s.create(17, s.base)
+}

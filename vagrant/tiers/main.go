@@ -68,7 +68,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
 	flags.IntVar(&o.machines, "machines", 2, "machines that run at a time")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time limit of one package's tests")
-	flags.DurationVar(&o.still, "still", 6*time.Minute, "time limit of a machine in which no test says anything")
+	flags.DurationVar(&o.still, "still", 10*time.Minute, "time limit of a machine in which no test says anything")
 	flags.Func("machine-flag", "one more `flag` for the program that boots, such as --disk=2G", func(s string) error {
 		o.machineFlags = append(o.machineFlags, s)
 		return nil
