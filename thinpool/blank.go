@@ -118,3 +118,12 @@ func findSignature(r io.ReaderAt, size int64) (string, error) {
 	}
 	return "", nil
 }
+
+func isZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}

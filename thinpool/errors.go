@@ -1,12 +1,16 @@
 package thinpool
 
-import "errors"
+import (
+	"errors"
+
+	"blockstore.dev/blockstore/thinpool/metadata"
+)
 
 // What can go wrong; compare with errors.Is. Errors of package dm (dm.ErrBusy with its holders, dm.ErrNotSupported)
 // and errnos stay reachable beside them.
 var (
 	// ErrNotFound: the pool has no thin device of this number.
-	ErrNotFound = errors.New("no such thin device")
+	ErrNotFound = metadata.ErrNotFound
 	// ErrExists: the pool has a thin device of this number already.
 	ErrExists = errors.New("thin device already exists")
 	// ErrBusy: the device is open, or active where it must not be.
@@ -30,9 +34,9 @@ var (
 	// ErrNotBlank: a device holds data.
 	ErrNotBlank = errors.New("device is not blank")
 	// ErrNotFormatted: the metadata device of a pool that ought to exist holds no pool: its first block is zero.
-	ErrNotFormatted = errors.New("metadata device holds no thin pool")
-	// ErrCorrupt: the metadata superblock is damaged.
-	ErrCorrupt = errors.New("thin pool metadata is corrupt")
+	ErrNotFormatted = metadata.ErrNotFormatted
+	// ErrCorrupt: the metadata are damaged.
+	ErrCorrupt = metadata.ErrCorrupt
 	// ErrInvalid: an argument is outside of what a pool can do.
 	ErrInvalid = errors.New("invalid")
 	// ErrTransaction: the pool's transaction id is not the expected one.

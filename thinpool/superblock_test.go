@@ -1,7 +1,6 @@
 package thinpool
 
 import (
-	"encoding/binary"
 	"os"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/thinpool/metadata"
 )
 
 // captured is the superblock of a pool that Linux 6.1 made: 4 MiB of metadata, 64 MiB of data in blocks of 64 KiB, a
@@ -20,47 +20,6 @@ func captured(t testing.TB) []byte {
 	return b
 }
 
-func TestParseSuperblock(t *testing.T) {
-	s, err := ParseSuperblock(captured(t))
-	require.NoError(t, err)
-	require.Equal(t, dm.TransactionID(42), s.TransactionID)
-	require.EqualValues(t, 1, s.Time, "one snapshot")
-	require.EqualValues(t, 128, s.BlockSize)
-	require.EqualValues(t, 1024, s.DataBlocks)
-	require.EqualValues(t, 1024, s.MetadataBlocks)
-	require.EqualValues(t, 3, s.UsedDataBlocks)
-	require.False(t, s.NeedsCheck)
-	require.Zero(t, s.HeldRoot)
-	require.Equal(t, uuid.Nil, s.Identity, "the kernel leaves the field alone")
-	require.NotZero(t, s.MappingRoot)
-	require.NotZero(t, s.DetailsRoot)
-}
-
-func TestParseSuperblockRefuses(t *testing.T) {
-	resum := func(b []byte) { binary.LittleEndian.PutUint32(b, superblockCsum(b)) }
-	for name, c := range map[string]struct {
-		change func(b []byte)
-		want   error
-	}{
-		"blank":            {func(b []byte) { clear(b) }, ErrNotFormatted},
-		"flipped bit":      {func(b []byte) { b[1000] ^= 4 }, ErrCorrupt},
-		"wrong magic":      {func(b []byte) { b[offMagic]++; resum(b) }, ErrCorrupt},
-		"newer version":    {func(b []byte) { b[offVersion]++; resum(b) }, ErrCorrupt},
-		"unknown feature":  {func(b []byte) { b[offIncompat] = 1; resum(b) }, ErrCorrupt},
-		"other block size": {func(b []byte) { b[offMetaBlockSize]++; resum(b) }, ErrCorrupt},
-		"other block":      {func(b []byte) { b[offBlocknr]++; resum(b) }, ErrCorrupt},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := captured(t)
-			c.change(b)
-			_, err := ParseSuperblock(b)
-			require.ErrorIs(t, err, c.want)
-		})
-	}
-	_, err := ParseSuperblock(captured(t)[:4095])
-	require.ErrorIs(t, err, ErrCorrupt)
-}
-
 func TestIdentityIsKeptInTheSuperblock(t *testing.T) {
 	path := t.TempDir() + "/metadata"
 	require.NoError(t, os.WriteFile(path, captured(t), 0o600))
@@ -69,7 +28,7 @@ func TestIdentityIsKeptInTheSuperblock(t *testing.T) {
 	s, err := ReadSuperblock(path)
 	require.NoError(t, err)
 	require.Equal(t, id, s.Identity)
-	want, err := ParseSuperblock(captured(t))
+	want, err := metadata.ParseSuperblock(captured(t))
 	require.NoError(t, err)
 	want.Identity = id
 	require.Equal(t, want, s, "nothing else changed")
@@ -77,17 +36,6 @@ func TestIdentityIsKeptInTheSuperblock(t *testing.T) {
 	_, err = ReadSuperblock(path)
 	require.ErrorIs(t, err, ErrNotFormatted)
 	require.ErrorIs(t, setIdentity(path, id), ErrNotFormatted)
-}
-
-func FuzzParseSuperblock(f *testing.F) {
-	f.Add(captured(f))
-	f.Add(make([]byte, superblockSize))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		s, err := ParseSuperblock(b)
-		if err == nil && (binary.LittleEndian.Uint32(b) != superblockCsum(b) || uint32(s.BlockSize) != binary.LittleEndian.Uint32(b[offBlockSize:])) {
-			t.Fatalf("accepted %+v", s)
-		}
-	})
 }
 
 func TestFindSignature(t *testing.T) {
