@@ -145,7 +145,7 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 			return fmt.Errorf("destroying pool %s: %w", c.Name, err)
 		}
 	}
-	if err := p.Close(ctx); err != nil {
+	if err := errors.Join(p.Close(ctx), p.unmark(ctx)); err != nil {
 		return err
 	}
 	if c.Loopback {

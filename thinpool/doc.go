@@ -24,5 +24,5 @@
 // its ends, is refused (ErrNotBlank); a foreign device of the same name is an error.
 //
 // Process death leaves a pool active. Open adopts it: it resumes what is suspended, removes devices that got no table,
-// and leaves active thin devices active.
+// releases the metadata snapshot if it was this package that held it, and leaves active thin devices active.
 package thinpool

@@ -24,7 +24,9 @@ type Pool struct {
 	devices deviceLocks
 	// snapshots is the superblock's time: snapshots taken in the pool's life, at least.
 	snapshots atomic.Uint32
-	closed    bool
+	// reading is held by who has the pool's one metadata snapshot.
+	reading sync.Mutex
+	closed  bool
 }
 
 // Config is what the pool was opened with.
@@ -33,8 +35,9 @@ func (p *Pool) Config() Config { return p.config }
 // Number is the pool device's number.
 func (p *Pool) Number() dm.Number { return p.number }
 
-// Open brings a pool up, or takes over one that a dead process left up: it resumes what is suspended and removes
-// devices of the pool that never got a table. Thin devices that are active stay so (see Active).
+// Open brings a pool up, or takes over one that a dead process left up: it resumes what is suspended, removes devices of
+// the pool that never got a table, and releases the metadata snapshot that the dead process held (see Metadata). Thin
+// devices that are active stay so (see Active).
 //
 // It refuses with ErrNotFormatted, ErrCorrupt or ErrForeign, and changes nothing, when the metadata device does not
 // hold the pool of this identity. A pool that needs a check opens; its Status tells.
@@ -53,10 +56,14 @@ func Open(ctx context.Context, client *dm.Client, c Config) (*Pool, error) {
 		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
 	}
 	p.snapshots.Store(sb.Time)
-	if err := p.bringUp(ctx, backing); err != nil {
-		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
+	adopted, err := p.bringUp(ctx, backing)
+	if err == nil {
+		err = p.settle(ctx)
 	}
-	if err := p.settle(ctx); err != nil {
+	if err == nil {
+		err = p.letGo(ctx, !adopted)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
 	}
 	return p, nil
@@ -85,21 +92,21 @@ func (c Config) verify(backing *disks) (Superblock, error) {
 }
 
 // bringUp adopts the pool device or makes it.
-func (p *Pool) bringUp(ctx context.Context, backing *disks) error {
+func (p *Pool) bringUp(ctx context.Context, backing *disks) (adopted bool, err error) {
 	info, err := p.dm.Info(ctx, p.ref)
 	switch {
 	case errors.Is(err, dm.ErrNotFound):
-		return p.activatePool(ctx, backing)
+		return false, p.activatePool(ctx, backing)
 	case err != nil:
-		return err
+		return false, err
 	case info.HasActive:
-		return p.adopt(ctx, info, backing)
+		return true, p.adopt(ctx, info, backing)
 	}
 	// A process died between making the device and loading its table; nobody can use it yet.
 	if _, err := p.dm.Remove(ctx, p.ref, dm.RemoveOptions{}); err != nil {
-		return err
+		return false, err
 	}
-	return p.activatePool(ctx, backing)
+	return false, p.activatePool(ctx, backing)
 }
 
 func (p *Pool) activatePool(ctx context.Context, backing *disks) error {
@@ -182,6 +189,8 @@ func (p *Pool) settle(ctx context.Context) error {
 // Close takes the pool down; the loop devices of a loopback pool go with it. While thin devices are active it fails
 // with ErrBusy and leaves all as it is: Open takes over later. After it succeeded the Pool is of no more use.
 func (p *Pool) Close(ctx context.Context) error {
+	p.reading.Lock()
+	defer p.reading.Unlock()
 	p.reload.Lock()
 	defer p.reload.Unlock()
 	if p.closed {
