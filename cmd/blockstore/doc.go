@@ -19,5 +19,6 @@
 // it in process.
 //
 // The package knows no kernel interface: drivers are handed to the store as
-// snapshot.Kind values, and that is all that it sees of them.
+// snapshot.Kind values, and that is all that it sees of them. thin alone looks
+// below the store, through thinpool, which reads any pool's metadata.
 package main
