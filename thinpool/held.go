@@ -48,7 +48,7 @@ func ReadMetadata(ctx context.Context, client *dm.Client, pool dm.Ref, use func(
 }
 
 func (p *Pool) readMetadata(ctx context.Context, use func(*metadata.View) error) (err error) {
-	path, err := p.metadataPath(ctx)
+	path, _, err := p.metadataDevice(ctx)
 	if err != nil {
 		return err
 	}
@@ -72,22 +72,23 @@ func (p *Pool) readMetadata(ctx context.Context, use func(*metadata.View) error)
 	return p.readHeld(ctx, r, use)
 }
 
-// metadataPath is the node of the pool's metadata device.
-func (p *Pool) metadataPath(ctx context.Context) (string, error) {
+// metadataDevice is the pool's metadata device, by its node and its number.
+func (p *Pool) metadataDevice(ctx context.Context) (string, dm.Number, error) {
 	_, lines, err := p.dm.Table(ctx, p.ref, dm.TableOptions{})
 	if err != nil {
-		return "", err
+		return "", dm.Number{}, err
 	}
 	table, err := dm.ParseTable(lines)
 	if err != nil {
-		return "", err
+		return "", dm.Number{}, err
 	}
 	if len(table) == 1 {
 		if target, ok := table[0].Target.(dm.ThinPool); ok {
-			return blockDevicePath(target.Metadata)
+			path, err := blockDevicePath(target.Metadata)
+			return path, target.Metadata, err
 		}
 	}
-	return "", fmt.Errorf("device %s is no thin pool: %w", p.ref, ErrInvalid)
+	return "", dm.Number{}, fmt.Errorf("device %s is no thin pool: %w", p.ref, ErrInvalid)
 }
 
 // hold reserves the metadata snapshot once nobody else has it.

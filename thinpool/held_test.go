@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -402,4 +403,42 @@ func TestOpenReleasesWhatADeadProcessHeld(t *testing.T) {
 	require.NoError(t, p.Close(t.Context()))
 	p = w.reopen(p)
 	require.Zero(t, w.heldRoot(p), "nobody reads a pool that was down")
+}
+
+// TestGlance: what was seen while the pool wrote does not count.
+func TestGlance(t *testing.T) {
+	w := newWorld(t)
+	p := w.pool()
+	require.NoError(t, p.CreateThin(t.Context(), 1))
+	calls := w.called(func() {
+		require.NoError(t, p.Glance(t.Context(), func(v *metadata.View) error {
+			require.False(t, v.Held())
+			_, err := v.Device(t.Context(), 1)
+			return err
+		}))
+	})
+	require.Equal(t, []string{"TABLE_STATUS"}, calls, "the pool's table, and nothing is written")
+	broken := errors.New("broken")
+	require.ErrorIs(t, p.Glance(t.Context(), func(*metadata.View) error { return broken }), broken)
+
+	next, held := dm.DeviceID(1), false
+	require.NoError(t, p.Glance(t.Context(), func(v *metadata.View) error {
+		if held = v.Held(); held {
+			return nil
+		}
+		next++
+		return errors.Join(broken, p.CreateThin(t.Context(), next))
+	}))
+	require.True(t, held, "after some tries it is held")
+	require.Greater(t, next, dm.DeviceID(3))
+
+	loop, err := ioctl.FindLoop(p.Config().Metadata)
+	require.NoError(t, err)
+	iostats := fmt.Sprintf("/sys/block/%s/queue/iostats", filepath.Base(loop.Path()))
+	require.NoError(t, loop.Close())
+	require.NoError(t, os.WriteFile(iostats, []byte("0"), 0))
+	require.NoError(t, p.Glance(t.Context(), func(v *metadata.View) error {
+		require.True(t, v.Held(), "where writes are not counted")
+		return nil
+	}))
 }
