@@ -87,9 +87,9 @@ type Usage struct {
 	Referenced int64 `json:"referenced"`
 	// Added is what the volume holds beyond its origin.
 	Added int64 `json:"added"`
-	// Exact says whether Added was counted. Where it was not (a thin device's
-	// mapped blocks less its origin's) blocks that were overwritten in place of
-	// shared ones are missing from it.
+	// Exact says whether Added was counted. Where it was not (the size of a tree less
+	// its origin's, or what an older version recorded of a thin device) what was
+	// overwritten in place of what is shared is missing from it.
 	Exact bool `json:"exact"`
 }
 
@@ -249,6 +249,30 @@ type Tracker interface {
 	// when lower was written to later than its snapshot was taken: the store then walks
 	// both trees.
 	Track(ctx context.Context, lower Volume, above []Volume) (layertar.Lineage, error)
+}
+
+// Accountant is a Driver that can tell what each volume has alone, however the volumes
+// came to share.
+type Accountant interface {
+	// Account counts all volumes at one instant, the base included, as of what the
+	// kernel has written out.
+	Account(ctx context.Context) (Account, error)
+	// Freed counts the bytes that removing the volumes together, and nothing else, gives
+	// back. ErrNotFound if one does not exist.
+	Freed(ctx context.Context, ids ...VolumeID) (int64, error)
+}
+
+// Account is what volumes hold, in bytes on the backing store.
+type Account struct {
+	Volumes map[VolumeID]Share
+	// Used is what any volume holds, Shared what more than one does, each byte counted
+	// once: Used is Shared and every volume's Exclusive.
+	Used, Shared int64
+}
+
+// Share is what one volume holds: what removing it gives back, and what others hold too.
+type Share struct {
+	Exclusive, Shared int64
 }
 
 // Roomy is a Driver that refuses new volumes while there is still room to remove old

@@ -17,7 +17,7 @@ type duRow struct {
 	Name      string `json:"name"`
 	Exclusive int64  `json:"exclusive"`
 	Shared    int64  `json:"shared"`
-	// Exact is false where mapped blocks were counted, see snapshot.Usage.
+	// Exact is false where bytes were not counted, see snapshot.Usage.
 	Exact bool `json:"exact"`
 	// Images are the names of the images whose top layer it is.
 	Images []string `json:"images,omitempty"`
@@ -36,18 +36,24 @@ type duOut struct {
 
 func (a *app) duCommand() *cobra.Command {
 	return a.command(spec{
-		use:   "du",
+		use:   "du [NAME|REF...]",
 		short: "show exclusive and shared bytes of layers, images and containers",
 		long: `Shows what each layer, image and container holds alone (EXCLUSIVE: what it adds to
 the layers below it) and what it shares with others (SHARED). An image's exclusive
 bytes are those of the layers that no other image or container's image needs.
 
-On devicemapper the bytes are mapped blocks of thin devices, a container's less its
-image's: blocks that were overwritten in place of shared ones are missing. Such
-amounts are marked with "~".`,
-		example: "blockstore du\nblockstore --json du | jq .total",
-		run: func(ctx context.Context, _ []string) error {
+With arguments it says how many bytes removing those containers and images together
+would give back: the containers', and those of the layers that nothing else needs then.
+
+On devicemapper the bytes are counted in the pool's blocks. Layers that an older version
+made have no exact count of their own: such amounts are marked with "~".`,
+		example: "blockstore du\nblockstore du web debian:12\nblockstore --json du | jq .total",
+		max:     -1,
+		run: func(ctx context.Context, args []string) error {
 			return a.withStore(ctx, func(s *snapshot.Store) error {
+				if len(args) > 0 {
+					return a.duFreed(ctx, s, args)
+				}
 				out, err := du(ctx, s)
 				if err != nil {
 					return err
@@ -161,7 +167,7 @@ func writeDU(w io.Writer, out duOut, docker dockerView) {
 	fmt.Fprintf(w, "Total: %s held by layers and containers; %s used on the backing store%s\n",
 		counted(out.Total, out.Exact), amount(out.Backing.Used), ofTotal(out.Backing.Total))
 	if !out.Exact {
-		fmt.Fprintln(w, "~ mapped blocks: what overwrites shared blocks in place is not in these amounts.")
+		fmt.Fprintln(w, "~ not counted: what overwrites shared blocks in place is not in these amounts.")
 	}
 }
 

@@ -102,7 +102,7 @@ func TestWriteDUSaysWhatIsNotExact(t *testing.T) {
 	var b bytes.Buffer
 	writeDU(&b, countSpace(list, images, usage), dockerView{})
 	require.Contains(t, b.String(), "web         ~10 B")
-	require.Contains(t, b.String(), "mapped blocks")
+	require.Contains(t, b.String(), "not counted")
 }
 
 func TestShort(t *testing.T) {

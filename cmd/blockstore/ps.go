@@ -30,7 +30,7 @@ func (a *app) psCommand() *cobra.Command {
 		use:   "ps [--size] [--quiet]",
 		short: "list containers",
 		long: `Lists containers, the newest first. LIMIT bounds a container's tree; --size adds
-what each holds beyond its image ("~" where the kernel cannot count exactly). Docker's
+what each holds beyond its image ("~" where that is not counted exactly). Docker's
 containers are named docker/NAME, containerd's containerd/PLUGIN/KEY.`,
 		example: "blockstore ps\nblockstore ps -s\nblockstore ps -q | xargs blockstore rm",
 		run: func(ctx context.Context, _ []string) error {

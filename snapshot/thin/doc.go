@@ -14,7 +14,7 @@
 //   - What is deleted is discarded first, so that a loopback pool's file shrinks. A block that another volume still
 //     maps stays, of course; it goes with the last one's removal.
 //
-// Weaker than on btrfs: usage is counted in mapped blocks, so that blocks that a volume overwrote in place of its
-// origin's are not in Usage.Added (Exact is false). Blocks of deleted files inside a living volume return to the pool
-// by Trim only.
+// Usage is counted in the pool's blocks, from its metadata (package thinpool/metadata), without activating a volume.
+//
+// Weaker than on btrfs: blocks of deleted files inside a living volume return to the pool by Trim only.
 package thin

@@ -19,10 +19,6 @@ type driver struct {
 	config config
 	// reserve is what stays free for those volumes that there are.
 	reserve thinpool.Reserve
-
-	mu sync.Mutex
-	// mapped is what sealed volumes map, in bytes: it never changes, and asking for it takes an activation.
-	mapped map[snapshot.VolumeID]uint64
 }
 
 var (
@@ -74,7 +70,6 @@ func (d *driver) sizeOf(v snapshot.Volume) int64 {
 }
 
 func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapshot.Volume, size int64) error {
-	d.forget(id)
 	if err := d.hostRoom(); err != nil {
 		return err
 	}
@@ -121,19 +116,9 @@ func (d *driver) seal(ctx context.Context, v snapshot.Volume) error {
 	if err := d.pool.TryDeactivate(ctx, deviceID(v.ID)); err != nil {
 		return err
 	}
-	var mapped uint64
-	err := d.borrow(ctx, v.ID, d.sizeOf(v), func(dev thinpool.Device) error {
-		if err := d.config.FileSystem.recover(dev.Path); err != nil {
-			return err
-		}
-		var err error
-		mapped, err = d.pool.Mapped(ctx, dev.ID)
-		return err
+	return d.borrow(ctx, v.ID, d.sizeOf(v), func(dev thinpool.Device) error {
+		return d.config.FileSystem.recover(dev.Path)
 	})
-	if err == nil {
-		d.remember(v.ID, mapped)
-	}
-	return err
 }
 
 // Remove discards and deletes volumes, some at a time.
@@ -168,7 +153,6 @@ func (d *driver) remove(ctx context.Context, id snapshot.VolumeID) error {
 	if err := d.pool.Delete(ctx, deviceID(id)); err != nil {
 		return errors.Join(err, discardErr)
 	}
-	d.forget(id)
 	return nil
 }
 
@@ -218,23 +202,4 @@ func (d *driver) Close(ctx context.Context) error {
 		}
 	}
 	return translate(errors.Join(err, d.client.Close()))
-}
-
-func (d *driver) remember(id snapshot.VolumeID, mapped uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.mapped[id] = mapped
-}
-
-func (d *driver) forget(id snapshot.VolumeID) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.mapped, id)
-}
-
-func (d *driver) remembered(id snapshot.VolumeID) (uint64, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	n, ok := d.mapped[id]
-	return n, ok
 }

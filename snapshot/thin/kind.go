@@ -203,7 +203,7 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Driver
 	if err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
 	}
-	d := &driver{client: client, pool: pool, config: c, reserve: reserveOf(st), mapped: map[snapshot.VolumeID]uint64{}}
+	d := &driver{client: client, pool: pool, config: c, reserve: reserveOf(st)}
 	if _, err := d.deactivateIdle(ctx); err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
 	}

@@ -15,32 +15,52 @@ import (
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/thinpool"
+	"blockstore.dev/blockstore/thinpool/metadata"
 )
 
-// Usage counts mapped blocks: Added is what the volume maps beyond its origin, without the blocks that it overwrote.
+// Usage counts mapped blocks, as of the pool's last commit: Added are those that the volume does not share with its
+// origin as that is now, or all of them when the origin is gone. The volume need not be active.
 func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, error) {
-	mapped, err := d.measure(ctx, v.ID, v.Sealed)
+	var u snapshot.Usage
+	err := d.pool.Glance(ctx, func(m *metadata.View) (err error) {
+		u, err = d.usage(ctx, m, v)
+		return err
+	})
 	if err != nil {
 		return snapshot.Usage{}, translate(fmt.Errorf("usage of volume %d: %w", v.ID, err))
 	}
-	// The origin may have been written to or removed since: then all that is known is what the volume maps.
-	from, err := d.measure(ctx, v.Origin, v.Origin == snapshot.Base)
-	if err != nil && !errors.Is(err, thinpool.ErrNotFound) {
-		return snapshot.Usage{}, translate(fmt.Errorf("usage of volume %d: %w", v.Origin, err))
-	}
-	return snapshot.Usage{Referenced: int64(mapped), Added: max(0, int64(mapped)-int64(from))}, nil
+	return u, nil
 }
 
-// measure is what a volume maps, in bytes.
-func (d *driver) measure(ctx context.Context, id snapshot.VolumeID, sealed bool) (uint64, error) {
-	if n, ok := d.remembered(id); ok {
-		return n, nil
+func (d *driver) usage(ctx context.Context, m *metadata.View, v snapshot.Volume) (snapshot.Usage, error) {
+	dev, err := m.Device(ctx, deviceID(v.ID))
+	if err != nil {
+		return snapshot.Usage{}, err
 	}
-	n, err := d.pool.Mapped(ctx, deviceID(id))
-	if err == nil && sealed {
-		d.remember(id, n)
+	added := dev.Mapped
+	if v.ID != snapshot.Base {
+		added, err = addedBlocks(ctx, m, metadata.DeltaOptions{Left: deviceID(v.Origin), Right: dev.ID})
+		if errors.Is(err, thinpool.ErrNotFound) {
+			added, err = dev.Mapped, nil
+		}
 	}
-	return n, err
+	return snapshot.Usage{Referenced: d.bytes(dev.Mapped), Added: d.bytes(added), Exact: true}, err
+}
+
+func (d *driver) bytes(n dm.Blocks) int64 { return int64(uint64(n) * d.config.Pool.BlockSize.Bytes()) }
+
+// addedBlocks counts what the right device maps and does not share with the left one.
+func addedBlocks(ctx context.Context, m *metadata.View, o metadata.DeltaOptions) (dm.Blocks, error) {
+	var added dm.Blocks
+	for c, err := range m.Delta(ctx, o) {
+		if err != nil {
+			return 0, err
+		}
+		if c.Kind != metadata.LeftOnly {
+			added += c.Length
+		}
+	}
+	return added, nil
 }
 
 // Volumes reads the numbers of all thin devices from the pool's metadata.

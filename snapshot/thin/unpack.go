@@ -88,20 +88,10 @@ func (u *unpacker) Seal(ctx context.Context) error {
 // boundary takes a snapshot of the frozen working volume. Writing out beforehand keeps the freeze short; the message
 // makes data and mappings durable.
 func (u *unpacker) boundary(ctx context.Context, id snapshot.VolumeID) error {
-	d := u.driver
 	if err := syncfs(u.target); err != nil {
 		return err
 	}
-	d.forget(id)
-	err := d.pool.CreateSnapshot(ctx, deviceID(id), thinpool.SnapshotOptions{Origin: deviceID(u.work), Reclaim: true})
-	if err != nil {
-		return err
-	}
-	mapped, err := d.pool.Mapped(ctx, deviceID(u.work))
-	if err == nil {
-		d.remember(id, mapped)
-	}
-	return err
+	return u.driver.pool.CreateSnapshot(ctx, deviceID(id), thinpool.SnapshotOptions{Origin: deviceID(u.work), Reclaim: true})
 }
 
 // finish makes the working volume the last layer.
@@ -113,11 +103,6 @@ func (u *unpacker) finish(ctx context.Context, id snapshot.VolumeID) error {
 	if _, err := d.pool.Commit(ctx); err != nil {
 		return err
 	}
-	mapped, err := d.pool.Mapped(ctx, deviceID(id))
-	if err != nil {
-		return err
-	}
-	d.remember(id, mapped)
 	return d.pool.Deactivate(ctx, deviceID(id))
 }
 

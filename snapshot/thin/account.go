@@ -1,0 +1,47 @@
+package thin
+
+import (
+	"context"
+	"fmt"
+
+	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/thinpool/metadata"
+)
+
+var _ snapshot.Accountant = (*driver)(nil)
+
+// Account counts all thin devices of the pool. It reads each node of their trees at most twice, however many volumes
+// share it.
+func (d *driver) Account(ctx context.Context) (snapshot.Account, error) {
+	var u metadata.Usage
+	err := d.pool.Glance(ctx, func(m *metadata.View) (err error) {
+		u, err = m.Usage(ctx)
+		return err
+	})
+	if err != nil {
+		return snapshot.Account{}, translate(fmt.Errorf("counting what volumes share: %w", err))
+	}
+	a := snapshot.Account{Volumes: map[snapshot.VolumeID]snapshot.Share{}, Used: d.bytes(u.Used), Shared: d.bytes(u.Shared)}
+	for _, dev := range u.Devices {
+		a.Volumes[snapshot.VolumeID(dev.ID)] = snapshot.Share{Exclusive: d.bytes(dev.Exclusive), Shared: d.bytes(dev.Shared())}
+	}
+	return a, nil
+}
+
+// Freed walks all trees once.
+func (d *driver) Freed(ctx context.Context, ids ...snapshot.VolumeID) (int64, error) {
+	devices := make([]dm.DeviceID, len(ids))
+	for i, id := range ids {
+		devices[i] = deviceID(id)
+	}
+	var g metadata.GroupUsage
+	err := d.pool.Glance(ctx, func(m *metadata.View) (err error) {
+		g, err = m.Group(ctx, devices...)
+		return err
+	})
+	if err != nil {
+		return 0, translate(fmt.Errorf("counting what removing volumes frees: %w", err))
+	}
+	return d.bytes(g.Exclusive), nil
+}
