@@ -36,8 +36,13 @@ func superviseProgram(program string, args []string) (int, error) {
 	if err := os.Unsetenv(supervisorVar); err != nil {
 		return ExitMachine, err
 	}
+	// A standard input that is closed would be the number of the next file that the machine opens.
+	stdin, err := os.Open(os.DevNull)
+	if err != nil {
+		return ExitMachine, err
+	}
 	p, err := os.StartProcess(program, append([]string{program}, args...), &os.ProcAttr{
-		Files: []*os.File{nil, os.Stdout, os.Stderr},
+		Files: []*os.File{stdin, os.Stdout, os.Stderr},
 	})
 	if err != nil {
 		return ExitMachine, err
