@@ -1,5 +1,5 @@
 # make help lists the targets. Everything runs without a terminal and without questions.
-# What needs root: deps, test, test-host, test-uml, realimage, demo, bench-docker, bench-containerd.
+# What needs root: deps, test, test-host, test-uml, test-vm, realimage, vmimage, demo, bench-docker, bench-containerd.
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -12,13 +12,16 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GO      ?= go
 TOOL     = $(GO) tool -modfile=tools/go.mod
 
-# What `make test`, `make test-host` and `make test-uml` run; PKG=./dm/... narrows them.
+# What `make test`, `make test-host`, `make test-uml` and `make test-vm` run; PKG=./dm/... narrows them.
 PKG ?= ./...
 # Packages whose tests run once more under the race detector, with -short: not those that only start other programs.
-RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|vagrant/uml)$$')
+RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|vagrant/(uml|vm))$$')
 # Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
 UML_ALL ?= ./e2e
-# Arguments of test-uml's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate; more flags of the benchmarks.
+# Packages whose tests all run in the virtual machine too.
+VM_ALL ?=
+# Arguments of test-uml's and test-vm's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate; more flags of
+# the benchmarks.
 ARGS ?=
 # btrfs (by default, or what the machine has) or devicemapper (in User Mode Linux): see scripts/demo.sh.
 DRIVER ?=
@@ -61,6 +64,7 @@ tools:
 	@mkdir -p bin
 	$(GO) build -o bin/tiers ./vagrant/tiers
 	$(GO) build -o bin/uml ./vagrant/uml
+	$(GO) build -o bin/vm ./vagrant/vm
 
 .PHONY: realimage
 realimage: deps ## make the real three-layer image, once, in the cache; print its directory
@@ -70,9 +74,14 @@ realimage: deps ## make the real three-layer image, once, in the cache; print it
 containerds: deps ## fetch and build the containerds that Debian 12 lacks, once, in the cache; print their directory
 	@vagrant/containerd/make
 
+.PHONY: vmimage
+vmimage: deps ## make the virtual machine's image, once, in the cache; print its directory
+	@vagrant/vm/make
+
 .PHONY: test
-test: deps build check realimage containerds tools ## everything, on every kernel, with a report and a leak check
-	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) $(PKG)
+test: deps build check realimage containerds vmimage tools ## everything, on every kernel, with a report and a leak check
+	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) \
+		$(addprefix --vm-all=,$(VM_ALL)) $(PKG)
 
 .PHONY: test-host
 test-host: build tools ## the tests on this machine's own kernel
@@ -84,6 +93,14 @@ ifneq ($(ARGS),)
 	bin/tiers gotest $(PKG) -- $(ARGS)
 else
 	bin/tiers uml $(addprefix --uml-all=,$(UML_ALL)) $(PKG)
+endif
+
+.PHONY: test-vm
+test-vm: build tools ## in a virtual machine: the tests that want ZFS, udev or systemd; all of PKG's with ARGS
+ifneq ($(ARGS),)
+	bin/tiers gotest --in-vm $(PKG) -- $(ARGS)
+else
+	bin/tiers vm $(addprefix --vm-all=,$(VM_ALL)) $(PKG)
 endif
 
 .PHONY: check

@@ -1,15 +1,17 @@
 // Command tiers runs the project's tests on every kernel that they need and
 // says what ran where.
 //
-//	tiers test   [flags] [PACKAGE]...            the host tier, then the uml tier for what the host skipped
+//	tiers test   [flags] [PACKAGE]...            the host tier, then the uml and vm tiers for what it skipped
 //	tiers host   [flags] [PACKAGE]...            the host tier alone
-//	tiers uml    [flags] [PACKAGE]...            as test, with the host's results from go's cache where it has them
-//	tiers gotest [flags] PACKAGE... [-- FLAG...] all tests of the packages in User Mode Linux, with test flags
+//	tiers uml    [flags] [PACKAGE]...            host and uml, with the host's results from go's cache where it has them
+//	tiers vm     [flags] [PACKAGE]...            host and vm, likewise
+//	tiers gotest [flags] PACKAGE... [-- FLAG...] all tests of the packages in User Mode Linux, or --in-vm, with test flags
 //
 // # Words
 //
 // A tier is a kernel that tests run on: host is the machine's own, uml is
-// User Mode Linux (../uml). A result is the outcome of one test in one tier.
+// User Mode Linux (../uml), vm is a virtual machine (../vm). A result is the
+// outcome of one test in one tier.
 //
 // # What counts
 //
@@ -17,13 +19,18 @@
 // anywhere, else passed if it passed anywhere, else skipped. So a test that
 // the host skips for want of device-mapper and that passes in User Mode Linux
 // has passed. Every test that was skipped everywhere is listed with its
-// reason; one that lacked device-mapper everywhere is a failure, because the
-// uml tier has it, and so is a package whose binary ended without a verdict
-// (a panic, a time limit) and a tier in which nothing ran.
+// reason; one that lacked everywhere what a tier of the run has (device-mapper
+// in uml; ZFS, udev, systemd or a second processor in vm) is a failure, and so
+// is a package whose binary ended without a verdict (a panic, a time limit)
+// and a tier in which nothing ran.
 //
 // The uml tier runs the tests that the host skipped: on a host that has
-// everything it runs none. Packages given with --uml-all run there as well,
-// whole: their tests take another driver on another kernel.
+// everything it runs none. The vm tier, by far the slowest, runs those whose
+// reason on another tier names what only it has, one package at a time, in a
+// machine with systemd or udev where one of the reasons names that. It comes
+// last, since beside the others it would take their processors. Packages given
+// with --uml-all or --vm-all run there as well, whole: their tests take
+// another driver on another kernel.
 //
 // Afterwards nothing may be left: loop devices, mounts, device-mapper devices,
 // processes or files of the tests fail the run.

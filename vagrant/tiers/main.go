@@ -28,19 +28,22 @@ func main() {
 
 // options is what the command line asked for.
 type options struct {
-	uml          string // program that boots a machine
+	uml, vm      string // programs that boot a machine
+	inVM         bool   // gotest runs in the virtual machine
 	memory       string
 	machines     int
 	timeout      time.Duration // of one package's tests
 	still        time.Duration // of a machine in which no test says anything
-	machineFlags []string      // more flags for the uml program
+	vmTimeout    time.Duration // of one package's tests in the virtual machine
+	machineFlags []string      // more flags for the program that boots
 	umlAll       []string      // packages all of whose tests run in the uml tier too
+	vmAll        []string      // the same for the vm tier
 	packages     []string
 	testFlags    []string
 }
 
 func run(ctx context.Context, args []string) error {
-	const usage = "usage: tiers test|host|uml [flags] [PACKAGE]... | tiers gotest [flags] PACKAGE... [-- TESTFLAG...]"
+	const usage = "usage: tiers test|host|uml|vm [flags] [PACKAGE]... | tiers gotest [flags] PACKAGE... [-- TESTFLAG...]"
 	if len(args) == 0 {
 		return errors.New(usage)
 	}
@@ -50,13 +53,15 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "test":
-		return testAll(ctx, o, []string{"-count=1"}, true)
+		return testAll(ctx, o, []string{"-count=1"}, umlTier, vmTier)
 	case "host":
-		return testAll(ctx, o, []string{"-count=1"}, false)
+		return testAll(ctx, o, []string{"-count=1"})
 	case "uml":
-		return testAll(ctx, o, nil, true)
+		return testAll(ctx, o, nil, umlTier)
+	case "vm":
+		return testAll(ctx, o, nil, vmTier)
 	case "gotest":
-		return testUML(ctx, o)
+		return testWhole(ctx, o)
 	}
 	return fmt.Errorf("unknown verb %q; %s", args[0], usage)
 }
@@ -65,16 +70,23 @@ func parseOptions(verb string, args []string) (options, error) {
 	o := options{}
 	flags := flag.NewFlagSet("tiers "+verb, flag.ContinueOnError)
 	flags.StringVar(&o.uml, "uml", "vagrant/uml/run", "program that boots User Mode Linux")
+	flags.StringVar(&o.vm, "vm", "vagrant/vm/run", "program that boots the virtual machine")
+	flags.BoolVar(&o.inVM, "in-vm", false, "gotest: run in the virtual machine")
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
-	flags.IntVar(&o.machines, "machines", 2, "machines that run at a time")
+	flags.IntVar(&o.machines, "machines", 2, "machines of User Mode Linux that run at a time")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time limit of one package's tests")
 	flags.DurationVar(&o.still, "still", 10*time.Minute, "time limit of a machine in which no test says anything")
+	flags.DurationVar(&o.vmTimeout, "vm-timeout", 20*time.Minute, "time limit of one package's tests in the virtual machine")
 	flags.Func("machine-flag", "one more `flag` for the program that boots, such as --disk=2G", func(s string) error {
 		o.machineFlags = append(o.machineFlags, s)
 		return nil
 	})
 	flags.Func("uml-all", "`package` whose tests all run in the uml tier too, skipped on the host or not", func(s string) error {
 		o.umlAll = append(o.umlAll, s)
+		return nil
+	})
+	flags.Func("vm-all", "`package` whose tests all run in the vm tier too, skipped elsewhere or not", func(s string) error {
+		o.vmAll = append(o.vmAll, s)
 		return nil
 	})
 	if i := slices.Index(args, "--"); i >= 0 {
@@ -86,13 +98,19 @@ func parseOptions(verb string, args []string) (options, error) {
 	if o.packages = flags.Args(); len(o.packages) == 0 {
 		o.packages = []string{"./..."}
 	}
-	uml, err := filepath.Abs(o.uml) // the tests run in their packages' directories
-	o.uml = uml
-	return o, err
+	for _, program := range []*string{&o.uml, &o.vm} { // the tests run in their packages' directories
+		path, err := filepath.Abs(*program)
+		if err != nil {
+			return o, err
+		}
+		*program = path
+	}
+	return o, nil
 }
 
-// testAll runs the host tier, the uml tier for what it skipped, and reports.
-func testAll(ctx context.Context, o options, hostFlags []string, withUML bool) (err error) {
+// testAll runs the host tier, then tiers in machines for what it skipped, and
+// reports.
+func testAll(ctx context.Context, o options, hostFlags []string, more ...string) (err error) {
 	before, err := takeTraces()
 	if err != nil {
 		return err
@@ -107,12 +125,14 @@ func testAll(ctx context.Context, o options, hostFlags []string, withUML bool) (
 	defer func() { err = errors.Join(err, sweep(dir)) }()
 	host, hostErr := runHost(ctx, o, dir, hostFlags)
 	tiers, errs := []*tier{host}, []error{hostErr}
-	if withUML && ctx.Err() == nil {
-		selection, err := selectUML(ctx, o, host)
+	for _, name := range more {
+		if ctx.Err() != nil {
+			break
+		}
+		t, err := runTier(ctx, o, name, tiers)
 		errs = append(errs, err)
-		if len(selection) > 0 {
-			uml, err := runUML(ctx, o, selection)
-			tiers, errs = append(tiers, uml), append(errs, err)
+		if t != nil {
+			tiers = append(tiers, t)
 		}
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -121,17 +141,40 @@ func testAll(ctx context.Context, o options, hostFlags []string, withUML bool) (
 	return report(os.Stdout, tiers, append(compact(errs), leaks(before, dir, "bstest", "blockstore")...))
 }
 
-// selectUML is what the uml tier runs: expressions for -test.run by package.
-func selectUML(ctx context.Context, o options, host *tier) (map[string][]string, error) {
-	if len(o.umlAll) == 0 {
-		return umlSelection(host, nil), nil
+// runTier runs a tier in machines after the others, or returns nil when none
+// has left anything to it.
+func runTier(ctx context.Context, o options, name string, before []*tier) (*tier, error) {
+	whole, err := wholePackages(ctx, o, name)
+	if err != nil {
+		return nil, err
 	}
-	whole, err := listPackages(ctx, o.umlAll)
-	return umlSelection(host, whole), err
+	k := umlKernel(o)
+	selection := umlSelection(before[0], whole)
+	if name == vmTier {
+		var flags map[string][]string
+		selection, flags = vmSelection(before, whole)
+		k = vmKernel(o, flags)
+	}
+	if len(selection) == 0 {
+		return nil, nil
+	}
+	return runMachines(ctx, o, k, selection)
 }
 
-// testUML runs all tests of the packages in User Mode Linux.
-func testUML(ctx context.Context, o options) error {
+// wholePackages are those all of whose tests run in a tier.
+func wholePackages(ctx context.Context, o options, name string) ([]string, error) {
+	patterns := o.umlAll
+	if name == vmTier {
+		patterns = o.vmAll
+	}
+	if len(patterns) == 0 {
+		return nil, nil
+	}
+	return listPackages(ctx, patterns)
+}
+
+// testWhole runs all tests of the packages in machines.
+func testWhole(ctx context.Context, o options) error {
 	packages, err := listPackages(ctx, o.packages)
 	if err != nil {
 		return err
@@ -140,8 +183,12 @@ func testUML(ctx context.Context, o options) error {
 	for _, pkg := range packages {
 		selection[pkg] = nil
 	}
-	uml, err := runUML(ctx, o, selection)
-	return report(os.Stdout, []*tier{uml}, compact([]error{err}))
+	k := umlKernel(o)
+	if o.inVM {
+		k = vmKernel(o, nil)
+	}
+	t, err := runMachines(ctx, o, k, selection)
+	return report(os.Stdout, []*tier{t}, compact([]error{err}))
 }
 
 // diskDir is where the tests' files go: on a disk, since loop devices on a

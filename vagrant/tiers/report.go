@@ -11,16 +11,22 @@ import (
 )
 
 // wantsUML tells from a skip's reason whether the uml tier has what was missing.
-func wantsUML(reason string) bool {
-	return slices.ContainsFunc([]string{"device-mapper", "thin pool", "thin-pool"}, func(word string) bool {
-		return strings.Contains(reason, word)
-	})
+func wantsUML(reason string) bool { return mentions(reason, "device-mapper", "thin pool", "thin-pool") }
+
+// wantsVM tells the same of the vm tier.
+func wantsVM(reason string) bool {
+	return mentions(reason, "ZFS", "udev", "systemd", "second processor")
+}
+
+func mentions(reason string, words ...string) bool {
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(reason, word) })
 }
 
 // Names of the tiers.
 const (
 	hostTier = "host"
 	umlTier  = "uml"
+	vmTier   = "vm"
 )
 
 // counts of tests.
@@ -131,10 +137,8 @@ func report(w io.Writer, tiers []*tier, more []error) error {
 			more = append(more, fmt.Errorf("tier %s: nothing ran", t.name))
 		}
 	}
-	skips := printSkips(w, joined)
-	if slices.ContainsFunc(tiers, func(t *tier) bool { return t.name == umlTier }) {
-		more = append(more, skips...)
-	}
+	printSkips(w, joined)
+	more = append(more, inexcusable(tiers, joined)...)
 	for _, key := range sortedKeys(joined) {
 		if r := joined[key]; r.outcome == failed {
 			fmt.Fprintf(w, "\n== FAILED %s\n%s", key, indent(r.output))
@@ -176,20 +180,26 @@ func printTier(w io.Writer, t *tier) {
 	_ = table.Flush() // to the terminal; a failure there has nobody to be told
 }
 
-// printSkips lists what no tier ran. Wanting device-mapper is no excuse where
-// the uml tier ran, and the errors say so.
-func printSkips(w io.Writer, joined map[testKey]result) []error {
-	var errs []error
+// printSkips lists what no tier ran.
+func printSkips(w io.Writer, joined map[testKey]result) {
 	heading := "\nskipped in every tier:\n"
 	for _, key := range sortedKeys(joined) {
-		r := joined[key]
-		if r.outcome != skipped {
-			continue
+		if r := joined[key]; r.outcome == skipped {
+			fmt.Fprintf(w, "%s  %s: %s\n", heading, key, r.reason)
+			heading = ""
 		}
-		fmt.Fprintf(w, "%s  %s: %s\n", heading, key, r.reason)
-		heading = ""
-		if wantsUML(r.reason) {
-			errs = append(errs, fmt.Errorf("%s: no tier ran it, and the uml tier has device-mapper", key))
+	}
+}
+
+// inexcusable are the skips for want of what a tier that ran has.
+func inexcusable(tiers []*tier, joined map[testKey]result) []error {
+	var errs []error
+	for _, t := range tiers {
+		wanted := map[string]func(string) bool{umlTier: wantsUML, vmTier: wantsVM}[t.name]
+		for _, key := range sortedKeys(joined) {
+			if r := joined[key]; wanted != nil && r.outcome == skipped && wanted(r.reason) {
+				errs = append(errs, fmt.Errorf("%s: no tier ran it, and tier %s has what it wants: %s", key, t.name, r.reason))
+			}
 		}
 	}
 	return errs

@@ -94,8 +94,36 @@ func TestUMLSelection(t *testing.T) {
 	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestY$`}, "b": {"^TestX$"}}, umlSelection(host, []string{"a"}))
 }
 
+func TestVMSelection(t *testing.T) {
+	noUdev, noZFS := result{outcome: skipped, reason: "no udev runs here"}, result{outcome: skipped, reason: "no ZFS in this kernel"}
+	tiers := []*tier{
+		of(hostTier, map[string]result{"a TestX": noDM, "a TestY": yes, "a TestZ/one": noZFS, "b TestX": noUdev, "b TestY": noZFS, "c TestX": noDM, "d TestX": yes}),
+		of(umlTier, map[string]result{"a TestX": yes, "a TestZ/one": noZFS, "b TestX": yes, "c TestX": {outcome: skipped, reason: "no systemd here"}}),
+	}
+	selection, flags := vmSelection(tiers, []string{"d"})
+	assert.Equal(t, map[string][]string{"a": {"^TestZ$/^one$"}, "b": {"^TestX$", "^TestY$"}, "c": {"^TestX$"}, "d": {"^TestX$"}}, selection)
+	assert.Equal(t, map[string][]string{"b": {"--udev"}, "c": {"--systemd"}}, flags)
+	runs := vmKernel(options{}, flags).deal(selection)
+	assert.Len(t, runs, 4, "a machine per package")
+	assert.Equal(t, machineRun{pkg: "b", run: "^TestX$|^TestY$", flags: []string{"--udev"}}, runs[1])
+}
+
+func TestWantingZFSInTheVMIsAFailure(t *testing.T) {
+	noZFS := result{outcome: skipped, reason: "no ZFS in this kernel"}
+	tiers := []*tier{
+		of(hostTier, map[string]result{"p TestA": yes, "p TestB": noZFS}),
+		of(umlTier, map[string]result{"p TestB": noZFS, "p TestA": yes}),
+		of(vmTier, map[string]result{"p TestB": noZFS}),
+	}
+	text, err := reported(tiers)
+	require.Error(t, err)
+	assert.Contains(t, text, "tier vm has what it wants")
+	_, err = reported(tiers[:2])
+	require.NoError(t, err, "User Mode Linux has no ZFS either")
+}
+
 func TestUMLRuns(t *testing.T) {
-	assert.Equal(t, []umlRun{
+	assert.Equal(t, []machineRun{
 		{pkg: "a", run: "^TestCrashExt4$"},
 		{pkg: "a", run: "^TestConformance$"},
 		{pkg: "a", run: "^TestX$|^TestY$|^TestCrashExt4$/^One$"},

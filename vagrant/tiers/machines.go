@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// runExpression matches one test for -test.run, whose expression is split at
+// slashes first.
+func runExpression(test string) string {
+	parts := strings.Split(test, "/")
+	for i, p := range parts {
+		parts[i] = "^" + regexp.QuoteMeta(p) + "$"
+	}
+	return strings.Join(parts, "/")
+}
+
+// kernel is what a tier's machines run.
+type kernel struct {
+	tier     string
+	program  string                                 // boots a machine
+	machines int                                    // that run at a time
+	timeout  time.Duration                          // of the tests in one machine
+	deal     func(map[string][]string) []machineRun // a selection, dealt out to machines
+	repeats  func(*tier) bool                       // whether a machine's results are its own fault; nil: never
+}
+
+// machineRun is tests of one package in one machine.
+type machineRun struct {
+	pkg   string
+	run   string   // -test.run's expression; empty for all
+	flags []string // of the machine's program
+	work  string   // for the test binary
+}
+
+// runMachines runs tests in machines and gathers the results in one tier. A
+// package without expressions runs whole.
+func runMachines(ctx context.Context, o options, k kernel, selection map[string][]string) (*tier, error) {
+	t := newTier(k.tier)
+	work, err := os.MkdirTemp("", "bstest-bin-")
+	if err != nil {
+		return t, err
+	}
+	defer os.RemoveAll(work)
+	began := time.Now()
+	gather := &gatherer{tier: t, tell: progress(os.Stdout, t.name)}
+	slots := make(chan struct{}, k.machines)
+	var wg sync.WaitGroup
+	for i, run := range k.deal(selection) {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			run.work = filepath.Join(work, strconv.Itoa(i))
+			one, err := k.runPackage(ctx, o, run)
+			if ctx.Err() == nil && k.repeats != nil && k.repeats(one) {
+				fmt.Printf("%s: the machine of %s %s stopped in the middle of a test; once more. Its end:\n%s", k.tier, run.pkg, run.run, outputs(one))
+				one, err = k.runPackage(ctx, o, run)
+			}
+			gather.add(one, err)
+		})
+	}
+	wg.Wait()
+	t.seconds = time.Since(began).Seconds()
+	return t, errors.Join(gather.errs...)
+}
+
+// stopped is how the program that boots says that the machine, and not the test, came to an end.
+var stopped = regexp.MustCompile(`(?m)^\s*(uml|vm): (time limit of|nothing was written for|the machine ended without a result)`)
+
+// machineStopped says whether a machine ended or stood still while a test ran, and the
+// test program was not the cause: nothing failed by itself, panicked or ran out of its
+// own time. What the machine's tasks were doing then is in the output. User Mode Linux
+// does that now and then on busy processors.
+func machineStopped(t *tier) bool {
+	any := false
+	for _, r := range t.results {
+		if strings.Contains(r.output, "panic: ") || strings.Contains(r.output, "fatal error: ") {
+			return false
+		}
+		any = any || r.outcome == failed && stopped.MatchString(r.output)
+	}
+	for _, r := range t.results {
+		if any && r.outcome == failed && strings.Contains(r.output, "--- FAIL: ") {
+			return false
+		}
+	}
+	return any
+}
+
+// outputs is what the failed tests of a tier wrote.
+func outputs(t *tier) string {
+	var b strings.Builder
+	for _, key := range sortedKeys(t.results) {
+		if r := t.results[key]; r.outcome == failed {
+			fmt.Fprintf(&b, "%s\n%s", key, indent(r.output))
+		}
+	}
+	return b.String()
+}
+
+// gatherer joins the results of machines that run side by side.
+type gatherer struct {
+	mu   sync.Mutex
+	tier *tier
+	tell func(testKey, result)
+	errs []error
+}
+
+func (g *gatherer) add(t *tier, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, key := range sortedKeys(t.results) {
+		if g.tier.results[key].outcome == failed {
+			continue // of a package: another machine's part of it failed
+		}
+		g.tier.results[key] = t.results[key]
+		g.tell(key, t.results[key])
+	}
+	if err != nil {
+		g.errs = append(g.errs, err)
+	}
+}
+
+// runPackage builds the static test binary and boots a machine for it, in the
+// package's directory so that testdata is found.
+func (k kernel) runPackage(ctx context.Context, o options, m machineRun) (*tier, error) {
+	t := newTier(k.tier)
+	dir, err := goOutput(ctx, "list", "-f", "{{.Dir}}", m.pkg)
+	if err != nil {
+		return t, err
+	}
+	// Named as go test names it, since tests may look for themselves.
+	binary := filepath.Join(m.work, strings.ReplaceAll(m.pkg, "/", "_"), path.Base(m.pkg)+".test")
+	build := exec.CommandContext(ctx, "go", "test", "-c", failpoints, "-o", binary, m.pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.results[testKey{pkg: m.pkg}] = result{outcome: failed, output: string(out)}
+		return t, nil
+	}
+	if _, err := os.Stat(binary); errors.Is(err, os.ErrNotExist) {
+		return t, fmt.Errorf("%s has no tests", m.pkg)
+	}
+	args := []string{"tool", "test2json", "-t", "-p", m.pkg, k.program, "--mem", o.memory, "--still", o.still.String(), "--timeout", (k.timeout + time.Minute).String()}
+	args = slices.Concat(args, m.flags, o.machineFlags, []string{"--", binary, "-test.v=test2json", "-test.timeout=" + k.timeout.String()})
+	if m.run != "" {
+		args = append(args, "-test.run="+m.run)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, o.testFlags...)...)
+	cmd.Dir = dir
+	c := newCollector(t, nil)
+	err = collect(ctx, cmd, c, m.pkg)
+	if err == nil && len(leaves([]*tier{t})) == 0 {
+		err = fmt.Errorf("%s: no test ran in the machine of tier %s", m.pkg, k.tier)
+	}
+	return t, err
+}
+
+// goOutput runs the go command for one line of output.
+func goOutput(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", args...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return "", fmt.Errorf("go %s: %w: %s", strings.Join(args, " "), err, exit.Stderr)
+		}
+		return "", err
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// listPackages expands patterns such as ./... to import paths.
+func listPackages(ctx context.Context, patterns []string) ([]string, error) {
+	out, err := goOutput(ctx, append([]string{"list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}"}, patterns...)...)
+	if err != nil {
+		return nil, err
+	}
+	if out == "" {
+		return nil, fmt.Errorf("no tests in %s", path.Join(patterns...))
+	}
+	return strings.Fields(out), nil
+}

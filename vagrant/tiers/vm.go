@@ -1,0 +1,49 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// vmKernel is Debian's kernel with ZFS in QEMU. One machine at a time: by
+// emulation it takes the processors that there are.
+func vmKernel(o options, flags map[string][]string) kernel {
+	return kernel{tier: vmTier, program: o.vm, machines: 1, timeout: o.vmTimeout, deal: func(selection map[string][]string) []machineRun {
+		var runs []machineRun
+		for _, pkg := range slices.Sorted(maps.Keys(selection)) {
+			runs = append(runs, machineRun{pkg: pkg, run: strings.Join(selection[pkg], "|"), flags: flags[pkg]})
+		}
+		return runs
+	}}
+}
+
+// vmSelection picks the tests that another tier skipped for want of what the
+// virtual machine has: for each package the expressions for -test.run, and the
+// flags of its machine. Of the packages in whole it picks all.
+func vmSelection(tiers []*tier, whole []string) (selection, flags map[string][]string) {
+	selection, flags = map[string][]string{}, map[string][]string{}
+	wants := map[string]bool{}
+	for _, t := range tiers {
+		for _, key := range sortedKeys(t.results) {
+			r := t.results[key]
+			all := slices.Contains(whole, key.pkg) && key.test != "" && !strings.Contains(key.test, "/")
+			lacking := key.test != "" && r.outcome == skipped && wantsVM(r.reason)
+			if expression := runExpression(key.test); (all || lacking) && !slices.Contains(selection[key.pkg], expression) {
+				selection[key.pkg] = append(selection[key.pkg], expression)
+			}
+			for _, word := range []string{"udev", "systemd"} {
+				wants[key.pkg+" "+word] = wants[key.pkg+" "+word] || lacking && strings.Contains(r.reason, word)
+			}
+		}
+	}
+	for pkg := range selection {
+		switch {
+		case wants[pkg+" systemd"]:
+			flags[pkg] = []string{"--systemd"}
+		case wants[pkg+" udev"]:
+			flags[pkg] = []string{"--udev"}
+		}
+	}
+	return selection, flags
+}
