@@ -91,11 +91,16 @@ func TestPublish(t *testing.T) {
 	_, err = c.Publish("a/b", Number{254, 3})
 	require.ErrorIs(t, err, ErrInvalid)
 
-	tree(t, c.run, map[string]string{"udev/control": ""})
+	listenAsUdev(t, c)
 	path, err := c.Publish("vol", Number{254, 3})
 	require.NoError(t, err)
 	_, err = os.Lstat(path)
 	require.ErrorIs(t, err, os.ErrNotExist, "where udev runs the link is udev's to make")
+	path, err = c.Link("vol", Number{254, 3})
+	require.NoError(t, err)
+	target, err := os.Readlink(path)
+	require.NoError(t, err)
+	require.Equal(t, "../dm-3", target, "a udev that does not answer is not waited for for ever")
 }
 
 func TestOpenDeviceVerifies(t *testing.T) {

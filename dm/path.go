@@ -66,15 +66,26 @@ func fstat(file *os.File, stat *unix.Stat_t) error {
 
 // Publish makes sure that /dev/mapper/NAME leads to the device, for people and programs that
 // expect it, and returns that path. Where udev runs it is udev's to make and may
-// appear a little later; elsewhere Publish makes the link, in place of one that
-// leads elsewhere.
+// appear a little later; elsewhere Publish makes the link, as [Client.Link] does.
 func (c *Client) Publish(name string, dev Number) (string, error) {
+	if err := validateName(name); err != nil {
+		return "", err
+	}
+	if c.udevRuns() {
+		return filepath.Join(c.dev, "mapper", name), nil
+	}
+	return c.Link(name, dev)
+}
+
+// Link makes /dev/mapper/NAME lead to the device, in place of a link that leads elsewhere, and
+// returns that path. It does so beside a udev, too: for one that does not answer.
+func (c *Client) Link(name string, dev Number) (string, error) {
 	if err := validateName(name); err != nil {
 		return "", err
 	}
 	link := filepath.Join(c.dev, "mapper", name)
 	target := filepath.Join("..", nodeName(dev))
-	if current, err := os.Readlink(link); c.udevRuns() || err == nil && current == target {
+	if current, err := os.Readlink(link); err == nil && current == target {
 		return link, nil
 	}
 	fresh := link + ".new"
@@ -90,14 +101,15 @@ func (c *Client) Publish(name string, dev Number) (string, error) {
 	return link, nil
 }
 
-// Unpublish removes the link that [Client.Publish] made. Where udev runs, or where there is
-// something else than a link, it does nothing.
+// Unpublish removes the link that [Client.Publish] or [Client.Link] made, or that udev made of a device
+// that is gone: a udev that slept meanwhile knows nothing of it, and finds nothing missing.
+// It does nothing where there is something else than a link.
 func (c *Client) Unpublish(name string) error {
 	if err := validateName(name); err != nil {
 		return err
 	}
 	link := filepath.Join(c.dev, "mapper", name)
-	if _, err := os.Readlink(link); err != nil || c.udevRuns() {
+	if _, err := os.Readlink(link); err != nil {
 		return nil
 	}
 	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -73,11 +73,21 @@ func (c *Client) observeUdev(r request, err error) {
 	}
 }
 
-// udevRuns says whether a udev daemon listens; systemd's own library asks the same way.
+// udevRuns says whether a udev daemon listens. One that was killed leaves its socket's
+// file behind, so the file alone is no answer; who may not connect cannot tell more.
 func (c *Client) udevRuns() bool {
-	_, err := os.Stat(c.run + "/udev/control")
-	return err == nil
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		_, err := os.Stat(c.run + udevSocket)
+		return err == nil
+	}
+	defer unix.Close(fd)
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: c.run + udevSocket})
+	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT)
 }
+
+// udevSocket is where udev listens, below the run directory: a SOCK_SEQPACKET socket.
+const udevSocket = "/udev/control"
 
 // A cookie is a semaphore that udev's rules count down when they have finished with
 // the event that carries its base: libdevmapper's protocol.

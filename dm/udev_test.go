@@ -2,6 +2,7 @@ package dm
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,9 +39,31 @@ func udevClient(t *testing.T, options Options, udev func(base uint32)) (*Client,
 	c, err := newClient(kernel, options)
 	require.NoError(t, err)
 	c.run = t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(c.run, "udev"), 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(c.run, "udev/control"), nil, 0o600))
+	listenAsUdev(t, c)
 	return c, kernel
+}
+
+// listenAsUdev opens the socket by which a udev that runs is known.
+func listenAsUdev(t *testing.T, c *Client) {
+	t.Helper()
+	require.NoError(t, os.Mkdir(filepath.Join(c.run, "udev"), 0o700))
+	socket, err := net.Listen("unixpacket", c.run+udevSocket)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = socket.Close() }) // may be closed: udev was killed
+}
+
+// TestUdevRuns: a daemon that was killed leaves its socket's file.
+func TestUdevRuns(t *testing.T) {
+	c, _ := fakeClient(t, Options{})
+	require.False(t, c.udevRuns())
+	require.NoError(t, os.Mkdir(filepath.Join(c.run, "udev"), 0o700))
+	socket, err := net.Listen("unixpacket", c.run+udevSocket)
+	require.NoError(t, err)
+	require.True(t, c.udevRuns())
+	socket.(*net.UnixListener).SetUnlinkOnClose(false)
+	require.NoError(t, socket.Close())
+	require.FileExists(t, c.run+udevSocket)
+	require.False(t, c.udevRuns())
 }
 
 // semaphore looks a cookie's semaphore up.
