@@ -161,7 +161,8 @@ const publishWait = 5 * time.Second
 
 // Publish gives the path by which an active device can be named to others,
 // /dev/mapper/NAME: it leads to this device or, once that is inactive, nowhere, while the
-// number in a Device's path is soon another's. ErrNotFound for a device that is not active.
+// number in a Device's path is soon another's. A udev that runs and does not make the link
+// within five seconds is waited for no longer. ErrNotFound for a device that is not active.
 func (p *Pool) Publish(ctx context.Context, id dm.DeviceID) (string, error) {
 	info, err := p.dm.Info(ctx, dm.UUID(p.config.ThinUUID(id)))
 	if errors.Is(err, dm.ErrNotFound) {
@@ -170,18 +171,17 @@ func (p *Pool) Publish(ctx context.Context, id dm.DeviceID) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("publishing thin device %d: %w", id, err)
 	}
-	link, err := p.dm.Publish(p.config.ThinName(id), info.Dev)
+	name := p.config.ThinName(id)
+	link, err := p.dm.Publish(name, info.Dev)
 	if err != nil {
 		return "", fmt.Errorf("publishing thin device %d: %w", id, err)
 	}
-	for deadline := time.Now().Add(publishWait); ; {
-		var st unix.Stat_t
-		err := unix.Stat(link, &st)
-		if err == nil && dm.NumberOf(st.Rdev) == info.Dev {
-			return link, nil
-		}
+	for deadline := time.Now().Add(publishWait); !leadsTo(link, info.Dev); {
 		if time.Now().After(deadline) {
-			return "", fmt.Errorf("publishing thin device %d: udev does not make %s within %s; see udevadm monitor", id, link, publishWait)
+			if link, err = p.dm.Link(name, info.Dev); err != nil {
+				return "", fmt.Errorf("publishing thin device %d, since udev does not within %s: %w", id, publishWait, err)
+			}
+			return link, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -189,6 +189,12 @@ func (p *Pool) Publish(ctx context.Context, id dm.DeviceID) (string, error) {
 		case <-time.After(time.Millisecond):
 		}
 	}
+	return link, nil
+}
+
+func leadsTo(link string, dev dm.Number) bool {
+	var st unix.Stat_t
+	return unix.Stat(link, &st) == nil && dm.NumberOf(st.Rdev) == dev
 }
 
 // unpublish takes the name away from a device that is inactive or about to be.
