@@ -51,10 +51,8 @@ func boot(ctx context.Context, p machine.Plan, c *machine.Config) (machine.Progr
 	c.Env = append([]string{"DM_DISABLE_UDEV=1"}, c.Env...)
 	// UML keeps its memory in a file in TMPDIR and wants a tmpfs there.
 	env := []string{"TMPDIR=/dev/shm"}
-	preload, err := xstateLibrary(ctx, p.Work)
-	if preload != "" {
-		env = append(env, "LD_PRELOAD="+preload)
-	}
+	preload, err := preloadLibrary(ctx, p.Work)
+	env = append(env, "LD_PRELOAD="+preload)
 	return machine.Program{Path: kernel, Args: args, Env: env}, err
 }
 
