@@ -407,15 +407,46 @@ func (s *Store) Use(ctx context.Context, name string) (dir string, release func(
 // Usage counts what a snapshot occupies now. A layer's was recorded when it was
 // sealed, and a view occupies nothing.
 func (s *Store) Usage(ctx context.Context, name string) (Usage, error) {
-	in, err := s.Stat(ctx, name)
-	if err != nil {
-		return Usage{}, err
+	all, err := s.Usages(ctx, name)
+	return all[name], err
+}
+
+// Usages is Usage of several snapshots, in one go where the driver can.
+func (s *Store) Usages(ctx context.Context, names ...string) (map[string]Usage, error) {
+	usages := map[string]Usage{}
+	var asked []string
+	var volumes []Volume
+	for _, name := range names {
+		in, err := s.Stat(ctx, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case in.Kind == KindLayer && in.Volume.Sealed:
+			usages[name] = in.Usage
+		case in.Kind == KindView:
+			usages[name] = Usage{Exact: true}
+		default:
+			asked, volumes = append(asked, name), append(volumes, in.Volume)
+		}
 	}
-	switch {
-	case in.Kind == KindLayer && in.Volume.Sealed:
-		return in.Usage, nil
-	case in.Kind == KindView:
-		return Usage{Exact: true}, nil
+	counted, err := s.measure(ctx, volumes)
+	for i := range counted {
+		usages[asked[i]] = counted[i]
 	}
-	return s.driver.Usage(ctx, in.Volume)
+	return usages, err
+}
+
+func (s *Store) measure(ctx context.Context, volumes []Volume) ([]Usage, error) {
+	if a, ok := s.driver.(Accountant); ok && len(volumes) > 1 {
+		return a.Usages(ctx, volumes)
+	}
+	var all []Usage
+	for _, v := range volumes {
+		u, err := s.driver.Usage(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+	return all, nil
 }

@@ -257,6 +257,8 @@ type Accountant interface {
 	// Account counts all volumes at one instant, the base included, as of what the
 	// kernel has written out.
 	Account(ctx context.Context) (Account, error)
+	// Usages is Driver.Usage of many volumes at one instant, for less than one by one.
+	Usages(ctx context.Context, volumes []Volume) ([]Usage, error)
 	// Freed counts the bytes that removing the volumes together, and nothing else, gives
 	// back. ErrNotFound if one does not exist.
 	Freed(ctx context.Context, ids ...VolumeID) (int64, error)

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	chunkSize  = 64 << 10
-	chunkCount = 64
+	chunkSize = 64 << 10
+	// chunkCount bounds what is kept, at 16 MiB; memory is taken only for what is read.
+	chunkCount = 256
 )
 
 // directReader reads a block device past the page cache, through which the kernel's own writes of the metadata do not

@@ -1,8 +1,10 @@
 package thinpool_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,11 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/ioctl"
@@ -245,13 +249,16 @@ func compareWithTools(t *testing.T, path string) {
 	require.Equal(t, output(t, "thin_delta", "--thin1", fmt.Sprint(o.Left), "--thin2", fmt.Sprint(o.Right), path), xml.String())
 }
 
-// TestMetadataBesideWriters: a view stays whole while the pool changes.
+// TestMetadataBesideWriters: a view stays whole while the pool changes, and is what thin_dump sees at that time.
 func TestMetadataBesideWriters(t *testing.T) {
 	w := newWorld(t)
 	p := w.pool()
 	require.NoError(t, p.CreateThin(t.Context(), 1))
 	f := w.activate(p, 1)
 	require.NoError(t, w.fill(f, 0, 100, 'o'))
+	loop, err := ioctl.FindLoop(p.Config().Metadata)
+	require.NoError(t, err)
+	defer loop.Close()
 	stop := make(chan struct{})
 	var writing sync.WaitGroup
 	writing.Go(func() {
@@ -287,9 +294,23 @@ func TestMetadataBesideWriters(t *testing.T) {
 			require.Equal(t, u.Used, sum)
 			findings, cerr := v.Check(t.Context(), metadata.CheckOptions{})
 			require.Empty(t, findings)
-			return errors.Join(err, cerr)
+			var xml bytes.Buffer
+			derr := v.Dump(t.Context(), &xml, metadata.DumpOptions{})
+			_, ours, _ := strings.Cut(xml.String(), "\n") // the first line of theirs has no data blocks
+			_, theirs, _ := strings.Cut(output(t, "thin_dump", "-m", loop.Path()), "\n")
+			require.Equal(t, theirs, ours)
+			return errors.Join(err, cerr, derr)
 		})
 		require.NoError(t, err)
+		for range 5 {
+			require.NoError(t, p.Glance(t.Context(), func(v *metadata.View) error {
+				findings, err := v.Check(t.Context(), metadata.CheckOptions{})
+				if !v.Held() && err == nil && len(findings) > 0 {
+					err = &metadata.CorruptError{Reason: findings[0].Text} // perhaps it moved: that does not count
+				}
+				return err
+			}))
+		}
 	}
 	close(stop)
 	writing.Wait()
@@ -403,6 +424,46 @@ func TestOpenReleasesWhatADeadProcessHeld(t *testing.T) {
 	require.NoError(t, p.Close(t.Context()))
 	p = w.reopen(p)
 	require.Zero(t, w.heldRoot(p), "nobody reads a pool that was down")
+}
+
+// TestKilledReader: a process is killed while it reads, and the next one to open the pool cleans up.
+func TestKilledReader(t *testing.T) {
+	const pool = "BSTEST_POOL"
+	if config := os.Getenv(pool); config != "" {
+		readForEver(t, config)
+	}
+	w := newWorld(t)
+	p := w.pool()
+	config, err := json.Marshal(p.Config())
+	require.NoError(t, err)
+	child := exec.Command(os.Args[0], "-test.run=^TestKilledReader$")
+	child.Env = append(os.Environ(), pool+"="+string(config))
+	out, err := child.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, child.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "reading\n", line)
+	require.NoError(t, child.Process.Kill())
+	require.Error(t, child.Wait())
+	require.NotZero(t, w.heldRoot(p), "it was left held")
+	p = w.reopen(p)
+	require.Zero(t, w.heldRoot(p))
+	require.NoError(t, p.Metadata(t.Context(), func(*metadata.View) error { return nil }))
+}
+
+// readForEver is the process that is killed.
+func readForEver(t *testing.T, text string) {
+	var config thinpool.Config
+	require.NoError(t, json.Unmarshal([]byte(text), &config))
+	client, err := dm.Open(dm.Options{})
+	require.NoError(t, err)
+	p, err := thinpool.Open(t.Context(), client, config)
+	require.NoError(t, err)
+	t.Fatal(p.Metadata(t.Context(), func(*metadata.View) error {
+		fmt.Println("reading")
+		return unix.Pause()
+	}))
 }
 
 // TestGlance: what was seen while the pool wrote does not count.

@@ -81,13 +81,13 @@ func du(ctx context.Context, s *snapshot.Store) (duOut, error) {
 	if err != nil {
 		return duOut{}, err
 	}
+	if err := measure(ctx, s, list); err != nil {
+		return duOut{}, err
+	}
 	usage := map[string]snapshot.Usage{}
 	for _, in := range list {
-		if in.Kind == snapshot.KindView {
-			continue // owns no volume
-		}
-		if usage[in.Name], err = s.Usage(ctx, in.Name); err != nil {
-			return duOut{}, err
+		if in.Kind != snapshot.KindView { // which owns no volume
+			usage[in.Name] = in.Usage
 		}
 	}
 	st, err := s.Driver().Status(ctx)
@@ -97,6 +97,22 @@ func du(ctx context.Context, s *snapshot.Store) (duOut, error) {
 	out := countSpace(list, images, usage)
 	out.Backing = st.Data
 	return out, nil
+}
+
+// measure counts what snapshots occupy now, in one go.
+func measure(ctx context.Context, s *snapshot.Store, list []snapshot.Info) error {
+	names := make([]string, len(list))
+	for i, in := range list {
+		names[i] = in.Name
+	}
+	usage, err := s.Usages(ctx, names...)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		list[i].Usage = usage[list[i].Name]
+	}
+	return nil
 }
 
 // countSpace is the arithmetic of du.

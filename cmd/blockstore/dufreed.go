@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"blockstore.dev/blockstore/snapshot"
 )
@@ -112,12 +113,13 @@ func (g going) layers(list []snapshot.Info, images []snapshot.Image) {
 // as all of them were made of layers.
 func freed(ctx context.Context, s *snapshot.Store, list []snapshot.Info, g going) (freedOut, error) {
 	out := freedOut{Exact: true, Layers: []string{}, Containers: []string{}}
+	list = slices.DeleteFunc(list, func(in snapshot.Info) bool { return !g.gone[in.Name] })
+	if err := measure(ctx, s, list); err != nil {
+		return out, err
+	}
 	var ids []snapshot.VolumeID
 	var added int64
 	for _, in := range list {
-		if !g.gone[in.Name] {
-			continue
-		}
 		if in.Kind == snapshot.KindLayer {
 			out.Layers = append(out.Layers, in.Name)
 		} else {
@@ -126,13 +128,9 @@ func freed(ctx context.Context, s *snapshot.Store, list []snapshot.Info, g going
 		if in.Kind == snapshot.KindView {
 			continue // owns no volume
 		}
-		u, err := s.Usage(ctx, in.Name)
-		if err != nil {
-			return out, err
-		}
 		ids = append(ids, in.Volume.ID)
-		added += u.Added
-		out.Exact = out.Exact && u.Exact
+		added += in.Usage.Added
+		out.Exact = out.Exact && in.Usage.Exact
 	}
 	accountant, ok := s.Driver().(snapshot.Accountant)
 	if !ok {

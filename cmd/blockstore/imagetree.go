@@ -37,12 +37,8 @@ func (a *app) imageTree(ctx context.Context, s *snapshot.Store) error {
 	if err != nil {
 		return err
 	}
-	for i, in := range list {
-		if in.Kind == snapshot.KindContainer || in.Kind == snapshot.KindLayer && !in.Volume.Sealed {
-			if list[i].Usage, err = s.Usage(ctx, in.Name); err != nil {
-				return err
-			}
-		}
+	if err := measure(ctx, s, list); err != nil {
+		return err
 	}
 	roots := buildTree(list, images)
 	return a.emit(roots, func(w io.Writer) {

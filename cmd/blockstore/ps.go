@@ -55,13 +55,13 @@ func (a *app) ps(ctx context.Context, s *snapshot.Store, size, quiet bool) error
 	if err != nil {
 		return err
 	}
+	if size {
+		if err := measure(ctx, s, list); err != nil {
+			return err
+		}
+	}
 	out := []containerOut{}
 	for _, in := range list {
-		if size && in.Kind == snapshot.KindContainer {
-			if in.Usage, err = s.Usage(ctx, in.Name); err != nil {
-				return err
-			}
-		}
 		out = append(out, containerOut{Info: in, ImageRefs: orEmpty(images[in.Image].Refs), Docker: docker.container(in.Name)})
 	}
 	return a.emit(out, func(w io.Writer) { writeContainers(w, out, docker, size, quiet) })

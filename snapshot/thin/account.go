@@ -29,6 +29,26 @@ func (d *driver) Account(ctx context.Context) (snapshot.Account, error) {
 	return a, nil
 }
 
+// Usages reads what the volumes share with their origins once.
+func (d *driver) Usages(ctx context.Context, volumes []snapshot.Volume) ([]snapshot.Usage, error) {
+	var all []snapshot.Usage
+	err := d.pool.Glance(ctx, func(m *metadata.View) error {
+		all = all[:0]
+		for _, v := range volumes {
+			u, err := d.usage(ctx, m, v)
+			if err != nil {
+				return fmt.Errorf("usage of volume %d: %w", v.ID, err)
+			}
+			all = append(all, u)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	return all, nil
+}
+
 // Freed walks all trees once.
 func (d *driver) Freed(ctx context.Context, ids ...snapshot.VolumeID) (int64, error) {
 	devices := make([]dm.DeviceID, len(ids))

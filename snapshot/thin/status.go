@@ -21,15 +21,11 @@ import (
 // Usage counts mapped blocks, as of the pool's last commit: Added are those that the volume does not share with its
 // origin as that is now, or all of them when the origin is gone. The volume need not be active.
 func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, error) {
-	var u snapshot.Usage
-	err := d.pool.Glance(ctx, func(m *metadata.View) (err error) {
-		u, err = d.usage(ctx, m, v)
-		return err
-	})
+	all, err := d.Usages(ctx, []snapshot.Volume{v})
 	if err != nil {
-		return snapshot.Usage{}, translate(fmt.Errorf("usage of volume %d: %w", v.ID, err))
+		return snapshot.Usage{}, err
 	}
-	return u, nil
+	return all[0], nil
 }
 
 func (d *driver) usage(ctx context.Context, m *metadata.View, v snapshot.Volume) (snapshot.Usage, error) {

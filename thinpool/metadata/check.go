@@ -31,7 +31,8 @@ type CheckOptions struct {
 // the reader, or the context's. It does not look at data blocks.
 //
 // The counts are compared block by block up to two; beyond that the sum of all counts in each 16,320 blocks, weighted so
-// that wrong ones do not cancel out, and the finding names the range. A node that devices share is looked at once.
+// that wrong ones do not cancel out, and the finding names the range. A node that devices share is looked at once, and how
+// full nodes are is not looked at.
 func (v *View) Check(ctx context.Context, o CheckOptions) ([]Finding, error) {
 	c := checker{v: v}
 	err := c.check(ctx, o)

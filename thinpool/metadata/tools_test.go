@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -205,6 +207,33 @@ func largePool() ([]byte, model) {
 		d.root = img.replace(d.root, key, mapping(changed[key], img.time))
 	}
 	return img.finish(), model{1: blocks, 2: changed}
+}
+
+// TestMemoryIsBounded: what is kept are bits for each block, not what the trees hold.
+func TestMemoryIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	b, _ := largePool()
+	v := open(t, b)
+	for name, c := range map[string]struct {
+		limit uint64
+		run   func() error
+	}{
+		"Usage": {1 << 20, func() error { _, err := v.Usage(t.Context()); return err }},
+		"Check": {2 << 20, func() error { _, err := v.Check(t.Context(), metadata.CheckOptions{}); return err }},
+		"Delta": {1 << 20, func() error {
+			return v.DumpDelta(t.Context(), io.Discard, metadata.DeltaOptions{Left: 1, Right: 2, Same: true})
+		}},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		require.NoError(t, c.run())
+		runtime.ReadMemStats(&after)
+		got := after.TotalAlloc - before.TotalAlloc
+		t.Logf("%s of a million mappings allocates %d KiB in all", name, got>>10)
+		require.LessOrEqual(t, got, c.limit, name)
+	}
 }
 
 type countingReader struct {
