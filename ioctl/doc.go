@@ -1,5 +1,5 @@
 // Package ioctl holds the kernel's numbers and structures: one group of files
-// per interface (device-mapper, loop, block, btrfs, file system), spelled as the
+// per interface (device-mapper, loop, block, btrfs, ZFS, file system), spelled as the
 // kernel's headers spell them, and the raw calls that carry them.
 //
 // It is the only package of the module that imports unsafe or issues raw
