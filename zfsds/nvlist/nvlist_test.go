@@ -53,6 +53,30 @@ func TestMarshalIsTheLibrarys(t *testing.T) {
 	require.Equal(t, example(), back)
 }
 
+// TestMarshalIsTheKernels writes what /dev/zfs answered again, byte for byte.
+func TestMarshalIsTheKernels(t *testing.T) {
+	for _, name := range []string{"holds.hex", "busy.hex", "stats.hex", "configs.hex", "pool.hex"} {
+		want := vector(t, name)
+		l, err := Unmarshal(want)
+		require.NoError(t, err, name)
+		got, err := Marshal(l)
+		require.NoError(t, err, name)
+		require.Equal(t, want, got, name)
+	}
+	held, err := Unmarshal(vector(t, "holds.hex"))
+	require.NoError(t, err)
+	since, err := Get[uint64](held, "tag")
+	require.NoError(t, err)
+	require.NotZero(t, since)
+	stats, err := Unmarshal(vector(t, "stats.hex"))
+	require.NoError(t, err)
+	inner, err := Get[*List](stats, "com.sun:auto-snapshot")
+	require.NoError(t, err)
+	value, err := Get[string](inner, "value")
+	require.NoError(t, err)
+	require.Equal(t, "false", value)
+}
+
 func TestRoundTrip(t *testing.T) {
 	raw, err := Marshal(everything())
 	require.NoError(t, err)
