@@ -17,6 +17,7 @@ const maxLines = 600 // of a file that is not a test
 func mayFork() map[string]string {
 	return map[string]string{
 		"btrfsvol/format.go":          "mkfs.btrfs, once per file system",
+		"zfsds/command.go":            "zfs and zpool: pools, and where the module answers otherwise than by our ABI",
 		"snapshot/thin/filesystem.go": "mkfs, once per store, for the golden base",
 		"snapshot/drivertest/":        "a child process is killed, or counted by strace",
 		"vagrant/":                    "test machines are processes",

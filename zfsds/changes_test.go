@@ -1,0 +1,114 @@
+package zfsds
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// changed maps paths to what happened to them.
+func (w *world) changed(t *testing.T, from, to string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for c, err := range w.Changes(t.Context(), from, to) {
+		require.NoError(t, err)
+		switch {
+		case c.Old == nil:
+			all[c.New.Path] = "new"
+		case c.New == nil:
+			all[c.Old.Path] = "gone"
+		default:
+			all[c.New.Path] = "changed"
+		}
+	}
+	return all
+}
+
+func TestChanges(t *testing.T) {
+	w := newWorld(t, Ioctl)
+	ctx := t.Context()
+	fs := w.create(t, "changes")
+	w.in(t, fs, false, func(dir string) {
+		for _, name := range []string{"same", "written", "deleted", "moved", "d/below"} {
+			path := filepath.Join(dir, name)
+			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+			require.NoError(t, os.WriteFile(path, []byte(name), 0o644))
+		}
+		for i := range 100 { // their objects lie in other blocks
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "d", string(rune('0'+i))), nil, 0o644))
+		}
+	})
+	from := w.snap(t, fs+"@from")
+	require.NoError(t, w.Clone(ctx, from, w.name("changed"), nil))
+	w.in(t, w.name("changed"), false, func(dir string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "written"), []byte("anew"), 0o644))
+		require.NoError(t, os.Remove(filepath.Join(dir, "deleted")))
+		require.NoError(t, os.Rename(filepath.Join(dir, "moved"), filepath.Join(dir, "there")))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "new"), nil, 0o644))
+	})
+	to := w.snap(t, w.name("changed@to"))
+	require.Equal(t, map[string]string{
+		"/": "changed", "/written": "changed", "/deleted": "gone", "/there": "changed", "/new": "new",
+	}, w.changed(t, from, to))
+	for range w.Changes(ctx, from, to) { // one is enough
+		break
+	}
+	require.Empty(t, w.changed(t, from, w.snap(t, fs+"@same")))
+	other := w.snap(t, w.create(t, "other")+"@s")
+	for _, err := range w.Changes(ctx, other, to) {
+		require.ErrorIs(t, err, ErrInvalid, "unrelated")
+	}
+	for _, err := range w.Changes(ctx, fs+"@none", to) {
+		require.ErrorIs(t, err, ErrNotFound)
+	}
+}
+
+func TestAuto(t *testing.T) {
+	w := newWorld(t, Ioctl) // so that the self-test has a pool
+	h, err := Open(t.Context(), Options{})
+	require.NoError(t, err)
+	defer h.Close()
+	way, reason := h.Access()
+	require.Equal(t, Ioctl, way, reason)
+	_, err = h.Stat(t.Context(), w.pool)
+	require.NoError(t, err)
+}
+
+func TestPools(t *testing.T) {
+	w := newWorld(t, Ioctl)
+	ctx := t.Context()
+	w.create(t, "kept")
+	file := filepath.Join(w.dir, "pool.img")
+	require.NoError(t, os.Truncate(file, 2<<30))
+	require.NoError(t, w.GrowPool(ctx, w.pool, file))
+	p, err := w.Pool(ctx, w.pool)
+	require.NoError(t, err)
+	require.Greater(t, p.Size, Bytes(1900<<20))
+	require.NoError(t, w.TrimPool(ctx, w.pool))
+	w.in(t, w.name("kept"), false, func(dir string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o600))
+		f, err := os.Open(filepath.Join(dir, "f"))
+		require.NoError(t, err)
+		require.ErrorIs(t, w.ExportPool(ctx, w.pool), ErrBusy)
+		require.NoError(t, f.Close())
+	})
+	require.NoError(t, w.ExportPool(ctx, w.pool))
+	require.ErrorIs(t, w.ExportPool(ctx, w.pool), ErrNotFound)
+	require.ErrorIs(t, w.ImportPool(ctx, w.pool, t.TempDir()), ErrNotFound)
+	require.NoError(t, w.ImportPool(ctx, w.pool, w.dir))
+	require.ErrorIs(t, w.ImportPool(ctx, w.pool, w.dir), ErrExists)
+	_, err = w.Stat(ctx, w.name("kept"))
+	require.NoError(t, err)
+	for _, o := range []PoolOptions{
+		{Name: "a/b", File: file, Size: 1 << 30}, {Name: "bstest-x"}, {Name: "bstest-x", File: "relative", Size: 1 << 30},
+		{Name: "bstest-x", File: file, Size: 1 << 20}, {Name: "bstest-x", Devices: []string{"sdb"}},
+		{Name: "bstest-x", Devices: []string{"/dev/x"}, File: file, Size: 1 << 30},
+	} {
+		require.ErrorIs(t, w.CreatePool(ctx, o), ErrInvalid, "%+v", o)
+	}
+	require.ErrorIs(t, w.CreatePool(ctx, PoolOptions{Name: "bstest-x", File: file, Size: 1 << 30}), os.ErrExist)
+	require.ErrorIs(t, w.CreatePool(ctx, PoolOptions{Name: w.pool, File: file + "2", Size: 1 << 30}), ErrExists)
+	require.NoFileExists(t, file+"2")
+}
