@@ -1,0 +1,285 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
+	"blockstore.dev/blockstore/zfsds"
+)
+
+const testStore = "0f0e0d0c-0b0a-4908-8706-050403020100"
+
+// bare is a driver without a store, in a dataset of a pool.
+type bare struct {
+	*driver
+	t    *testing.T
+	open snapshot.OpenOptions
+	pool string
+}
+
+func newBare(t *testing.T) *bare {
+	t.Helper()
+	pool := newPool(t)
+	o := snapshot.InitOptions{Root: filepath.Join(t.TempDir(), "store"), StoreID: testStore, Dataset: pool}
+	config, err := Kind{}.Init(t.Context(), o)
+	require.NoError(t, err)
+	b := &bare{t: t, pool: pool, open: snapshot.OpenOptions{Root: o.Root, StoreID: testStore, Config: config}}
+	b.up()
+	t.Cleanup(func() {
+		b.t = t
+		require.NoError(t, b.Close(context.Background()))
+		require.NoError(t, Kind{}.Destroy(context.Background(), b.open))
+		require.NoDirExists(t, filepath.Join(o.Root, "driver"))
+	})
+	return b
+}
+
+func (b *bare) up() {
+	b.t.Helper()
+	d, err := Kind{}.Open(b.t.Context(), b.open)
+	require.NoError(b.t, err)
+	b.driver = d.(*driver)
+}
+
+func (b *bare) reopen() {
+	b.t.Helper()
+	require.NoError(b.t, b.Close(b.t.Context()))
+	b.up()
+}
+
+func (b *bare) make(id snapshot.VolumeID, origin snapshot.Volume) snapshot.Volume {
+	b.t.Helper()
+	require.NoError(b.t, b.Create(b.t.Context(), id, snapshot.CreateOptions{Origin: origin}))
+	return snapshot.Volume{ID: id, Origin: origin.ID, Size: origin.Size}
+}
+
+func (b *bare) sealed(v snapshot.Volume) snapshot.Volume {
+	b.t.Helper()
+	require.NoError(b.t, b.Seal(b.t.Context(), v))
+	v.Sealed = true
+	return v
+}
+
+// write mounts a volume and writes to it.
+func (b *bare) write(v snapshot.Volume, name string, size int) {
+	b.t.Helper()
+	ms, err := b.Activate(b.t.Context(), v, false)
+	require.NoError(b.t, err)
+	dir := b.t.TempDir()
+	require.NoError(b.t, mount.All(ms, dir))
+	content := make([]byte, size)
+	for i := range content { // no runs, no zeros: nothing that lz4 shrinks much
+		content[i] = byte(i*i>>7 ^ i*2654435761>>13)
+	}
+	require.NoError(b.t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	require.NoError(b.t, mount.Unmount(dir))
+}
+
+// names lists what lies in the store's dataset, without the base.
+func (b *bare) names() []string {
+	b.t.Helper()
+	all, err := b.children(b.t.Context())
+	require.NoError(b.t, err)
+	names := []string{}
+	for _, c := range all {
+		if id, ours := b.root.ours(c); !ours || id != snapshot.Base {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+var base = snapshot.Volume{ID: snapshot.Base, Size: 1 << 30, Sealed: true}
+
+// TestGhosts removes a chain from the bottom up: what is below goes with the top.
+func TestGhosts(t *testing.T) {
+	b := newBare(t)
+	ctx := t.Context()
+	one := b.sealed(b.make(20, base))
+	two := b.sealed(b.make(21, one))
+	three := b.make(22, two)
+	four := b.make(23, three) // of a volume that is not sealed
+	require.NoError(t, b.Remove(ctx, one.ID))
+	require.NoError(t, b.Remove(ctx, two.ID, three.ID))
+	ids, err := b.Volumes(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []snapshot.VolumeID{four.ID}, ids, "ghosts are no volumes")
+	require.Len(t, b.names(), 4)
+	found, err := b.Check(ctx, []snapshot.Volume{four})
+	require.NoError(t, err)
+	require.Empty(t, found, "ghosts are nothing to report")
+	b.write(four, "f", 100)
+	again := b.sealed(b.make(20, base)) // a number whose ghost is there still
+	require.NoError(t, b.Remove(ctx, again.ID))
+	b.reopen()
+	require.Len(t, b.names(), 4, "opening leaves alone what is needed")
+	require.NoError(t, b.Remove(ctx, four.ID))
+	require.Empty(t, b.names())
+	require.NoError(t, b.Remove(ctx, four.ID, one.ID))
+}
+
+// TestGhostsGiveSpaceBack: what only the removed volume held is freed, whoever else stays.
+func TestGhostsGiveSpaceBack(t *testing.T) {
+	b := newBare(t)
+	ctx := t.Context()
+	used := func() int64 {
+		require.NoError(t, b.zfs.Sync(ctx, b.pool))
+		s, err := b.Status(ctx)
+		require.NoError(t, err)
+		return s.Data.Used
+	}
+	v := b.make(20, base)
+	before := used()
+	b.make(21, v)
+	b.write(v, "f", 16<<20)
+	require.Greater(t, used(), before+8<<20)
+	require.NoError(t, b.Remove(ctx, v.ID))
+	require.Less(t, used(), before+4<<20)
+	require.NoError(t, b.Remove(ctx, 21))
+	require.Empty(t, b.names())
+}
+
+// TestSweep: what a crash can leave is gone after the next opening, and nothing else.
+func TestSweep(t *testing.T) {
+	b := newBare(t)
+	ctx := t.Context()
+	layer := b.sealed(b.make(20, base))
+	c := b.make(21, layer)
+	require.NoError(t, b.zfs.Snapshot(ctx, nil, b.root.made(c.ID, 30))) // no volume 30 was made of it
+	ghost := b.make(22, layer)
+	require.NoError(t, b.zfs.Rename(ctx, b.root.volume(ghost.ID), b.root.ghost(ghost.ID, 7))) // and nothing is made of it
+	b.reopen()
+	require.Equal(t, []string{b.root.volume(20), b.root.volume(21)}, b.names())
+	_, err := b.zfs.Stat(ctx, b.root.made(c.ID, 30))
+	require.ErrorIs(t, err, zfsds.ErrNotFound)
+	_, err = b.zfs.Stat(ctx, b.root.seal(layer.ID))
+	require.NoError(t, err)
+	require.NoError(t, b.Remove(ctx, c.ID, layer.ID))
+}
+
+// TestForeign: snapshots and datasets of others are named and stay.
+func TestForeign(t *testing.T) {
+	b := newBare(t)
+	ctx := t.Context()
+	v := b.make(20, base)
+	foreign := b.root.volume(v.ID) + "@autosnap_2026"
+	require.NoError(t, b.zfs.Snapshot(ctx, nil, foreign))
+	err := b.Remove(ctx, v.ID)
+	require.ErrorIs(t, err, snapshot.ErrBusy)
+	require.ErrorContains(t, err, "zfs destroy "+foreign)
+	require.NoError(t, b.zfs.DestroySnapshots(ctx, false, foreign))
+	require.NoError(t, b.Remove(ctx, v.ID))
+
+	strange := string(b.root) + "/77" // named as a volume, and not made by the store
+	require.NoError(t, b.zfs.Create(ctx, strange, nil))
+	ids, err := b.Volumes(ctx)
+	require.NoError(t, err)
+	require.Empty(t, ids)
+	require.ErrorIs(t, b.Remove(ctx, 77), snapshot.ErrCorrupt)
+	found, err := b.Check(ctx, nil)
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Contains(t, found[0].Text, strange)
+	err = Kind{}.Destroy(ctx, b.open)
+	require.ErrorIs(t, err, snapshot.ErrBusy)
+	require.ErrorContains(t, err, strange)
+	require.NoError(t, b.zfs.Destroy(ctx, strange))
+}
+
+// TestOtherStore: a dataset that is not the one the catalog knows is refused and stays.
+func TestOtherStore(t *testing.T) {
+	b := newBare(t)
+	ctx := t.Context()
+	other := b.open
+	other.StoreID = "another"
+	_, err := Kind{}.Open(ctx, other)
+	require.ErrorIs(t, err, snapshot.ErrCorrupt)
+	require.ErrorIs(t, Kind{}.Destroy(ctx, other), snapshot.ErrCorrupt)
+	moved := string(b.root) + "-moved"
+	require.NoError(t, b.zfs.Rename(ctx, string(b.root), moved))
+	_, err = Kind{}.Open(ctx, b.open)
+	require.ErrorIs(t, err, snapshot.ErrNotFound)
+	require.NoError(t, b.zfs.Create(ctx, string(b.root), nil))
+	_, err = Kind{}.Open(ctx, b.open)
+	require.ErrorIs(t, err, snapshot.ErrCorrupt)
+	require.NoError(t, b.zfs.Destroy(ctx, string(b.root)))
+	require.NoError(t, b.zfs.Rename(ctx, moved, string(b.root)))
+}
+
+func TestRefusals(t *testing.T) {
+	for name, o := range map[string]snapshot.InitOptions{
+		"a file system": {FileSystem: "ext4"}, "devices": {Devices: []string{"/dev/x"}}, "a data device": {DataDevice: "/dev/x"},
+		"a metadata device": {MetadataDevice: "/dev/x"}, "a thin pool": {ThinPool: "vg/lv"},
+		"both": {Dataset: "tank", Loopback: 1 << 30},
+	} {
+		o.Root = t.TempDir()
+		_, err := Kind{}.Init(t.Context(), o)
+		require.ErrorIs(t, err, snapshot.ErrInvalid, name)
+		require.ErrorContains(t, err, name)
+	}
+}
+
+func TestInitRefusesParents(t *testing.T) {
+	pool := newPool(t)
+	for name, c := range map[string]struct {
+		dataset string
+		want    error
+	}{
+		"none":        {pool + "/none", snapshot.ErrNotFound},
+		"no pool":     {"bstest-none", snapshot.ErrNotFound},
+		"a name":      {"-r", snapshot.ErrInvalid},
+		"a snapshot":  {pool + "@s", snapshot.ErrNotFound},
+		"too little":  {"", snapshot.ErrInvalid},
+		"bad account": {pool + "/a//b", snapshot.ErrInvalid},
+	} {
+		root := filepath.Join(t.TempDir(), "store")
+		o := snapshot.InitOptions{Root: root, StoreID: testStore, Dataset: c.dataset}
+		if c.dataset == "" {
+			o.Loopback = 1 << 20
+		}
+		_, err := Kind{}.Init(t.Context(), o)
+		require.ErrorIs(t, err, c.want, name)
+		require.NoDirExists(t, filepath.Join(root, "driver"), name)
+	}
+}
+
+// TestDestroyWhatInitLeft cuts Init short by what it leaves behind.
+func TestDestroyWhatInitLeft(t *testing.T) {
+	p, err := placesOf(t.TempDir())
+	require.NoError(t, err)
+	o := snapshot.OpenOptions{Root: filepath.Dir(p.driver), StoreID: testStore}
+	require.NoError(t, Kind{}.Destroy(t.Context(), o), "nothing at all")
+	require.NoError(t, os.MkdirAll(p.driver, 0o700))
+	require.NoError(t, os.WriteFile(p.note, nil, 0o600))
+	require.NoError(t, Kind{}.Destroy(t.Context(), o), "a note without a word")
+	require.NoDirExists(t, p.driver)
+	needZFS(t)
+	require.NoError(t, os.MkdirAll(p.driver, 0o700))
+	require.NoError(t, os.WriteFile(p.note, []byte(poolName(testStore)), 0o600))
+	require.NoError(t, os.WriteFile(p.image, make([]byte, 1<<20), 0o600))
+	require.NoError(t, Kind{}.Destroy(t.Context(), o), "a file that no pool was made of")
+	require.NoDirExists(t, p.driver)
+}
+
+func TestNames(t *testing.T) {
+	d := dataset("tank/blockstore-x")
+	for name, want := range map[string]snapshot.VolumeID{d.volume(7): 7, d.seal(8): 8, d.made(9, 10): 9, d.volume(snapshot.MaxVolumeID): snapshot.MaxVolumeID} {
+		id, ok := d.volumeID(name)
+		require.True(t, ok, name)
+		require.Equal(t, want, id)
+	}
+	for _, name := range []string{"", string(d), string(d) + "/", string(d) + "/07", string(d) + "/7/8", string(d) + "/-7", string(d) + "/16777216", d.ghost(7, 1), "tank/blockstore-xy/7"} {
+		_, ok := d.volumeID(name)
+		require.False(t, ok, name)
+	}
+	require.True(t, d.isGhost(d.ghost(7, 1)))
+	_, err := parseConfig([]byte("{}"))
+	require.True(t, errors.Is(err, snapshot.ErrCorrupt))
+}
