@@ -103,7 +103,7 @@ func options() []option {
 		{"dm.thinp_autoextend_threshold", dmDriver, instead("nothing is extended by itself yet: watch `blockstore pool status`, use `blockstore pool extend`")},
 		{"dm.thinp_autoextend_percent", dmDriver, instead("nothing is extended by itself yet: watch `blockstore pool status`, use `blockstore pool extend`")},
 		{"btrfs.min_space", btrfsDriver, setLeastSize},
-		{"zfs.fsname", zfsDriver, instead(init + ", and blockstore has no zfs driver yet")},
+		{"zfs.fsname", zfsDriver, instead(init + " --dataset POOL/FS")},
 		{"overlay2.size", "", instead("use size=SIZE, which limits a container's whole tree, its image included")},
 		{"overlay2.override_kernel_check", "", instead("that is for overlay2")},
 	}

@@ -41,7 +41,7 @@ func TestParseOptions(t *testing.T) {
 		"dm.min_free_space=10": "not 0%", "dm.min_free_space=100%": "not 0%", "dm.fs=xfs": "blockstore init --fs",
 		"dm.blocksize=512K": "cannot change", "dm.blkdiscard=false": "always", "dm.blkdiscard=maybe": "neither",
 		"dm.thinpooldev=x": "blockstore init", "dm.loopdatasize=1G": "--loopback", "dm.mkfsarg=-x": "--fs",
-		"btrfs.min_space=1G": "for the driver btrfs", "zfs.fsname=tank": "no zfs driver",
+		"btrfs.min_space=1G": "for the driver btrfs", "zfs.fsname=tank": "--dataset POOL/FS",
 	} {
 		_, err := parseOptions([]string{text}, dm)
 		require.ErrorContains(t, err, why, text)

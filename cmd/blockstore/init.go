@@ -17,6 +17,7 @@ type initOptions struct {
 	loopback, baseSize         sizeFlag
 	fileSystem                 string
 	dataDevice, metadataDevice string
+	dataset                    string
 	force                      bool
 }
 
@@ -35,24 +36,29 @@ func (a *app) initCommand() *cobra.Command {
 		long: `Makes a store. The root directory must be empty or missing: what holds another
 store, or anything else, is refused.
 
---driver auto takes btrfs where the root directory lies on btrfs; else
-device-mapper on a loopback pool where the kernel has thin pools; else btrfs in a
-loopback file. "blockstore info" shows which was chosen and why.
+--driver auto takes btrfs or zfs where the root directory lies on btrfs or ZFS;
+else device-mapper on a loopback pool where the kernel has thin pools; else btrfs
+in a loopback file. "blockstore info" shows which was chosen and why.
+
+--driver zfs makes a dataset of its own in the one named by --dataset, or in the
+one that the root directory lies on; else, or with --loopback, a pool in a file.
 
 Sizes are in powers of 1024: 10G, 10GB and 10GiB are 10·2^30 bytes.`,
 		example: `
 blockstore init
 blockstore init --driver btrfs --loopback 20G
-blockstore --root /srv/store init --driver devicemapper --data-device /dev/sdb1 --metadata-device /dev/sdb2`,
+blockstore --root /srv/store init --driver devicemapper --data-device /dev/sdb1 --metadata-device /dev/sdb2
+blockstore init --dataset tank/containers`,
 		run: func(ctx context.Context, _ []string) error { return a.init(ctx, o) },
 	})
 	f := cmd.Flags()
-	f.StringVar(&o.driver, "driver", driverAuto, "auto, devicemapper or btrfs")
+	f.StringVar(&o.driver, "driver", driverAuto, "auto, devicemapper, btrfs or zfs")
 	f.Var(&o.loopback, "loopback", "size of the loopback file (grows with use; default: the driver's)")
 	f.Var(&o.baseSize, "base-size", "limit of every image and container (default: the driver's)")
 	f.StringVar(&o.fileSystem, "fs", "", "file system of devicemapper's volumes: ext4 or xfs (default ext4)")
 	f.StringVar(&o.dataDevice, "data-device", "", "block `DEV`ice for a thin pool's data; all of it is taken")
 	f.StringVar(&o.metadataDevice, "metadata-device", "", "block `DEV`ice for a thin pool's metadata")
+	f.StringVar(&o.dataset, "dataset", "", "existing ZFS pool or file `SYSTEM` that the store's dataset is made in")
 	f.BoolVar(&o.force, "force", false, "take devices that hold old data; it is lost")
 	return cmd
 }
@@ -63,13 +69,17 @@ func (o initOptions) wish() (wish, error) {
 	switch o.driver {
 	case driverAuto, driverDM, driverBtrfs, driverZFS:
 	default:
-		return w, usagef("--driver %q: it must be auto, devicemapper or btrfs", o.driver)
+		return w, usagef("--driver %q: it must be auto, devicemapper, btrfs or zfs", o.driver)
 	}
 	switch {
 	case (o.dataDevice == "") != (o.metadataDevice == ""):
 		return w, usagef("--data-device and --metadata-device belong together: name both")
 	case o.dataDevice != "" && o.loopback != 0:
 		return w, usagef("--loopback and --data-device exclude each other")
+	case o.dataset != "" && (o.loopback != 0 || o.dataDevice != "" || o.fileSystem != ""):
+		return w, usagef("--dataset excludes --loopback, --data-device and --fs")
+	case o.dataset != "":
+		w.flag, w.flagDriver = "--dataset", driverZFS
 	case o.dataDevice != "":
 		w.flag, w.flagDriver = "--data-device", driverDM
 	case o.fileSystem != "":
@@ -98,7 +108,7 @@ func (a *app) init(ctx context.Context, o initOptions) error {
 	}
 	err = snapshot.Init(ctx, c.kind, snapshot.InitOptions{
 		Root: a.root, BaseSize: int64(o.baseSize), FileSystem: o.fileSystem, Loopback: int64(o.loopback),
-		DataDevice: o.dataDevice, MetadataDevice: o.metadataDevice, Force: o.force,
+		DataDevice: o.dataDevice, MetadataDevice: o.metadataDevice, Dataset: o.dataset, Force: o.force,
 	}, c.why)
 	if err != nil {
 		return hintForInit(err)
