@@ -102,8 +102,11 @@ func TestPools(t *testing.T) {
 	_, err = w.Stat(ctx, w.name("kept"))
 	require.NoError(t, err)
 	for _, o := range []PoolOptions{
-		{Name: "a/b", File: file, Size: 1 << 30}, {Name: "bstest-x"}, {Name: "bstest-x", File: "relative", Size: 1 << 30},
-		{Name: "bstest-x", File: file, Size: 1 << 20}, {Name: "bstest-x", Devices: []string{"sdb"}},
+		{Name: "a/b", File: file, Size: 1 << 30},
+		{Name: "bstest-x"},
+		{Name: "bstest-x", File: "relative", Size: 1 << 30},
+		{Name: "bstest-x", File: file, Size: 1 << 20},
+		{Name: "bstest-x", Devices: []string{"sdb"}},
 		{Name: "bstest-x", Devices: []string{"/dev/x"}, File: file, Size: 1 << 30},
 	} {
 		require.ErrorIs(t, w.CreatePool(ctx, o), ErrInvalid, "%+v", o)

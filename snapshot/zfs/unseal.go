@@ -1,0 +1,26 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/zfsds"
+)
+
+var _ snapshot.Unsealer = (*driver)(nil)
+
+// Unseal takes away seals of volumes that are not sealed. They would keep nobody from writing, but
+// hold what is deleted later.
+func (d *driver) Unseal(ctx context.Context, ids ...snapshot.VolumeID) error {
+	var drop []string
+	for _, id := range ids {
+		_, err := d.zfs.Stat(ctx, d.root.seal(id))
+		if err == nil {
+			drop = append(drop, d.root.seal(id))
+		} else if !errors.Is(err, zfsds.ErrNotFound) {
+			return translate(err, "zfs: unseal volume %d", id)
+		}
+	}
+	return translate(d.zfs.DestroySnapshots(ctx, true, drop...), "zfs: unseal volumes")
+}
