@@ -163,7 +163,15 @@ func (*commands) snapshot(ctx context.Context, names []string, p Properties) err
 	return zfs(ctx, slices.Concat([]string{"snapshot"}, p.options(), names)...)
 }
 
+// destroy asks first whether it is mounted: the command would unmount it.
 func (*commands) destroy(ctx context.Context, name string) error {
+	mounted, err := run(ctx, "zfs", "get", "-H", "-o", "value", "mounted", name)
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(mounted) == "yes" {
+		return fmt.Errorf("%w: it is mounted", ErrBusy)
+	}
 	return zfs(ctx, "destroy", name)
 }
 

@@ -32,8 +32,8 @@
 //   - Errors wrap one of this package's sentinels where one fits, and the kernel's errno where
 //     there is one.
 //   - Nothing is destroyed that was not named: no call is recursive, none promotes.
-//   - Nothing is mounted or unmounted but by [Mount]. Datasets should have mountpoint=legacy, or
-//     zfs(8) mounts them when it is used on them.
+//   - Nothing is mounted but by [Mount], and nothing unmounted but by exporting and destroying pools.
+//     Datasets should have mountpoint=legacy, or zfs(8) mounts them when it is used on them.
 //   - Names are checked before anything is done with them.
 //
 // All calls take root rights. A Handle may be used concurrently, except for Close.

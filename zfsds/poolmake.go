@@ -101,7 +101,8 @@ func (h *Handle) ImportPool(ctx context.Context, name, dir string) error {
 }
 
 // ExportPool lets go of a pool, so that its files and devices are free and another machine may
-// import it. ErrBusy when something of it is mounted.
+// import it. zpool(8) unmounts what is mounted of it; ErrBusy when that is in use, or mounted in
+// another mount namespace.
 func (h *Handle) ExportPool(ctx context.Context, name string) error {
 	if err := ready(ctx, checkDataset(name)); err != nil {
 		return err
@@ -110,8 +111,8 @@ func (h *Handle) ExportPool(ctx context.Context, name string) error {
 	return failure("export pool", name, err)
 }
 
-// DestroyPool destroys a pool and everything in it. A file that it was made of stays. ErrBusy
-// when something of it is mounted.
+// DestroyPool destroys a pool and everything in it, mounts as in ExportPool. A file that it was made
+// of stays.
 func (h *Handle) DestroyPool(ctx context.Context, name string) error {
 	if err := ready(ctx, checkDataset(name)); err != nil {
 		return err
