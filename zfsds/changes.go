@@ -109,36 +109,46 @@ func (c *comparison) objects(ctx context.Context, snapshot string, record ioctl.
 	if record.First > record.Last {
 		return fmt.Errorf("%w: a record of objects %d to %d", ErrCorrupt, record.First, record.Last)
 	}
-	for object := max(record.First, 1); object <= record.Last; object++ { // 0 is where the others are listed
+	object := max(record.First, 1) // 0 is where the others are listed
+	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if record.Type == ioctl.DDR_FREE {
-			next, err := c.next(snapshot, object)
-			if err != nil || next > record.Last {
+			next, found, err := c.next(snapshot, object)
+			if err != nil || !found {
 				return err
 			}
 			object = next
 		}
+		if object > record.Last {
+			return nil
+		}
 		if err := c.object(object); err != nil {
 			return err
 		}
+		if object == record.Last { // which may be the highest number there is
+			return nil
+		}
+		object++
 	}
-	return nil
 }
 
-// next is the first object of a snapshot from a number, not 0, on; beyond all numbers if there is none.
-func (c *comparison) next(snapshot string, object uint64) (uint64, error) {
+// next is the first object of a snapshot from a number, not 0, on.
+func (c *comparison) next(snapshot string, object uint64) (next uint64, found bool, err error) {
 	b, _, err := c.do(request{number: ioctl.ZFS_IOC_NEXT_OBJ, name: snapshot, repeat: true, fields: func(b *ioctl.ZFSBuffer) {
 		b.Obj = object - 1
 	}})
 	if err == unix.ESRCH {
-		return ^uint64(0), nil
+		return 0, false, nil
+	}
+	if err == nil && b.Obj < object {
+		err = fmt.Errorf("%w: the object after %d is %d", ErrCorrupt, object-1, b.Obj)
 	}
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return max(b.Obj, object), nil
+	return b.Obj, true, nil
 }
 
 func (c *comparison) object(object uint64) error {

@@ -1,6 +1,7 @@
 package zfsds
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -162,6 +163,39 @@ func TestUnreadableAnswers(t *testing.T) {
 	require.ErrorIs(t, err, ErrCorrupt)
 	_, err = answering(nil).handle(t).Pool(ctx, "p")
 	require.ErrorIs(t, err, ErrCorrupt, "a pool without a size")
+}
+
+// TestComparisonEnds: the kernel's last record goes to the highest number there is.
+func TestComparisonEnds(t *testing.T) {
+	all := ^uint64(0)
+	looked := []uint64{}
+	k := &kernel{call: func(request uintptr, b *ioctl.ZFSBuffer, _, _ []byte) error {
+		switch request {
+		case ioctl.ZFS_IOC_DIFF:
+			for _, words := range [][]uint64{{ioctl.DDR_INUSE, 0, 2}, {ioctl.DDR_NONE, 3, 4}, {ioctl.DDR_FREE, 5, all}} {
+				var raw []byte
+				for _, word := range words {
+					raw = binary.NativeEndian.AppendUint64(raw, word)
+				}
+				if _, err := unix.Write(int(b.Cookie), raw); err != nil {
+					return err
+				}
+			}
+			return nil
+		case ioctl.ZFS_IOC_NEXT_OBJ:
+			if b.Obj >= 9 {
+				return unix.ESRCH
+			}
+			b.Obj = 9
+			return nil
+		}
+		looked = append(looked, b.Obj)
+		return unix.ENOENT
+	}}
+	for c, err := range (&Handle{backend: k}).Changes(t.Context(), "p@a", "p@b") {
+		t.Fatal(c, err)
+	}
+	require.Equal(t, []uint64{1, 1, 2, 2, 9, 9}, looked)
 }
 
 func TestSelfTest(t *testing.T) {

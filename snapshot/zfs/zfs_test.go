@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -248,6 +249,37 @@ func TestInitRefusesParents(t *testing.T) {
 		require.ErrorIs(t, err, c.want, name)
 		require.NoDirExists(t, filepath.Join(root, "driver"), name)
 	}
+}
+
+// TestEncrypted: a dataset below an encrypted one works as long as its key is loaded, and says so when
+// it is not.
+func TestEncrypted(t *testing.T) {
+	pool := newPool(t)
+	zfs := func(arguments ...string) {
+		out, err := exec.Command("zfs", arguments...).CombinedOutput()
+		require.NoError(t, err, "zfs %v: %s", arguments, out)
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(key, []byte("0123456789abcdef0123456789abcdef"), 0o600))
+	zfs("create", "-u", "-o", "mountpoint=legacy", "-o", "encryption=on", "-o", "keyformat=raw", "-o", "keylocation=file://"+key, pool+"/safe")
+	o := snapshot.InitOptions{Root: filepath.Join(t.TempDir(), "store"), StoreID: testStore, Dataset: pool + "/safe"}
+	config, err := Kind{}.Init(t.Context(), o)
+	require.NoError(t, err)
+	open := snapshot.OpenOptions{Root: o.Root, StoreID: testStore, Config: config}
+	zfs("unload-key", pool+"/safe")
+	_, err = Kind{}.Open(t.Context(), open)
+	require.ErrorIs(t, err, snapshot.ErrNotSupported)
+	require.ErrorContains(t, err, "zfs load-key")
+	other := o
+	other.Root = filepath.Join(t.TempDir(), "other")
+	_, err = Kind{}.Init(t.Context(), other)
+	require.ErrorContains(t, err, "zfs load-key")
+	zfs("load-key", pool+"/safe")
+	d, err := Kind{}.Open(t.Context(), open)
+	require.NoError(t, err)
+	require.NoError(t, d.Create(t.Context(), 20, snapshot.CreateOptions{Origin: base}))
+	require.NoError(t, d.Close(t.Context()))
+	require.NoError(t, Kind{}.Destroy(t.Context(), open))
 }
 
 // TestDestroyWhatInitLeft cuts Init short by what it leaves behind.
