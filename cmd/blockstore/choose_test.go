@@ -45,7 +45,7 @@ func fakeApp(fs string, kinds ...snapshot.Kind) (*app, *bytes.Buffer, *bytes.Buf
 func TestChoose(t *testing.T) {
 	noDM := errors.New("no device-mapper in this kernel: modprobe dm_thin_pool")
 	noBtrfs := errors.New("no btrfs in this kernel: modprobe btrfs")
-	btrfs, dm := fakeKind{driverBtrfs, nil}, fakeKind{driverDM, nil}
+	btrfs, zfs, dm := fakeKind{driverBtrfs, nil}, fakeKind{driverZFS, nil}, fakeKind{driverDM, nil}
 	noneBtrfs, noneDM := fakeKind{driverBtrfs, noBtrfs}, fakeKind{driverDM, noDM}
 	auto := wish{driver: driverAuto}
 	tests := []struct {
@@ -62,6 +62,9 @@ func TestChoose(t *testing.T) {
 		{name: "root on ext4, thin pools", fs: "ext4", kinds: []snapshot.Kind{btrfs, dm}, wish: auto, want: driverDM, why: []string{"loopback pool", "the root directory lies on ext4"}},
 		{name: "root on ext4, no thin pools", fs: "ext4", kinds: []snapshot.Kind{btrfs, noneDM}, wish: auto, want: driverBtrfs, why: []string{"loopback file", "devicemapper: no device-mapper"}},
 		{name: "root on ZFS", fs: "zfs", kinds: []snapshot.Kind{btrfs, dm}, wish: auto, want: driverDM, why: []string{"zfs: not in this version"}},
+		{name: "root on ZFS, which is built in", fs: "zfs", kinds: []snapshot.Kind{btrfs, zfs, dm}, wish: auto, want: driverZFS, why: []string{"auto: the root directory lies on ZFS"}},
+		{name: "ZFS elsewhere", fs: "ext4", kinds: []snapshot.Kind{btrfs, zfs, noneDM}, wish: auto, want: driverBtrfs, why: []string{"loopback file"}},
+		{name: "a dataset is named", fs: "ext4", kinds: []snapshot.Kind{btrfs, zfs, dm}, wish: wish{driverAuto, "--dataset", driverZFS}, want: driverZFS, why: []string{"--dataset asks for it"}},
 		{name: "root on btrfs that the kernel lost", fs: "btrfs", kinds: []snapshot.Kind{noneBtrfs, dm}, wish: auto, want: driverDM, why: []string{"no btrfs in this kernel"}},
 		{name: "nothing", fs: "ext4", kinds: []snapshot.Kind{noneBtrfs, noneDM}, wish: auto, is: snapshot.ErrNotSupported, says: []string{noDM.Error(), noBtrfs.Error()}},
 		{name: "no drivers at all", fs: "ext4", wish: auto, is: snapshot.ErrNotSupported, says: []string{"devicemapper: not in this version"}},

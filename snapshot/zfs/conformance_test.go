@@ -90,32 +90,9 @@ func newPool(t testing.TB) string {
 	return pool
 }
 
-// onDataset has stores made in a dataset of a pool of others.
-func onDataset(t testing.TB) drivertest.Factory {
-	pool := newPool(t)
-	f := factory()
-	f.Prepare = func(_ testing.TB, o *snapshot.InitOptions) { o.Dataset = pool }
-	f.Unsupported = map[drivertest.Ability]string{drivertest.SpaceBack: "no file of the store's holds the volumes"}
-	return f
-}
-
 func TestConformance(t *testing.T) {
 	needZFS(t)
 	drivertest.Run(t, factory())
-}
-
-func TestConformanceOnDataset(t *testing.T) {
-	needZFS(t)
-	drivertest.Run(t, onDataset(t))
-}
-
-// TestConformanceByCommands is the same without /dev/zfs.
-func TestConformanceByCommands(t *testing.T) {
-	needZFS(t)
-	f := onDataset(t)
-	f.Kind = Kind{Access: zfsds.CLI}
-	f.Scale *= 4
-	drivertest.Run(t, f)
 }
 
 func TestCrash(t *testing.T) {

@@ -134,11 +134,18 @@ func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapsh
 	if err := d.writeOut(origin.ID); err != nil {
 		return err
 	}
-	if err := d.snapshot(ctx, from); err != nil {
+	err := d.snapshot(ctx, from)
+	if errors.Is(err, zfsds.ErrDependents) { // a left-over of that id was made of it
+		if err := d.remove(ctx, id); err != nil {
+			return err
+		}
+		err = d.snapshot(ctx, from)
+	}
+	if err != nil {
 		return err
 	}
 	failpoint.Hit("zfs: origin's snapshot made, volume not")
-	err := d.clone(ctx, from, id, size)
+	err = d.clone(ctx, from, id, size)
 	failpoint.Hit("zfs: volume made of a snapshot that is to go with it")
 	// With a clone it is marked only; without, it goes at once.
 	return errors.Join(err, d.zfs.DestroySnapshots(context.WithoutCancel(ctx), true, from))

@@ -106,7 +106,8 @@ func (d *driver) makeGhost(ctx context.Context, id snapshot.VolumeID, volume zfs
 		return err
 	}
 	failpoint.Hit("zfs: ghost renamed")
-	return d.destroyGhost(ctx, ghost) // the last of those volumes may have gone meanwhile
+	_, err = d.destroyGhost(ctx, ghost) // the last of those volumes may have gone meanwhile
+	return err
 }
 
 func (d *driver) rollBack(ctx context.Context, volume string) error {
@@ -123,13 +124,17 @@ func (d *driver) rollBack(ctx context.Context, volume string) error {
 	return d.zfs.Rollback(ctx, latest)
 }
 
-// destroyGhost destroys one that nothing is made of any more.
-func (d *driver) destroyGhost(ctx context.Context, ghost string) error {
-	err := d.zfs.Destroy(ctx, ghost)
-	if errors.Is(err, zfsds.ErrDependents) || errors.Is(err, zfsds.ErrNotFound) {
-		return nil
+// destroyGhost destroys one that nothing is made of any more. One that is in use stays for the next
+// Open: nobody waits for it.
+func (d *driver) destroyGhost(ctx context.Context, ghost string) (gone bool, err error) {
+	err = d.zfs.Destroy(ctx, ghost)
+	switch {
+	case err == nil, errors.Is(err, zfsds.ErrNotFound):
+		return true, nil
+	case errors.Is(err, zfsds.ErrDependents), errors.Is(err, zfsds.ErrBusy):
+		return false, nil
 	}
-	return err
+	return false, err
 }
 
 // reap destroys the ghosts that a volume was made of, up to the first one that something else is
@@ -144,11 +149,8 @@ func (d *driver) reap(ctx context.Context, origin string) error {
 		if err != nil || !d.root.isGhost(of) {
 			return err
 		}
-		err = d.zfs.Destroy(ctx, of)
-		if errors.Is(err, zfsds.ErrDependents) {
-			return nil
-		}
-		if err != nil && !errors.Is(err, zfsds.ErrNotFound) {
+		gone, err := d.destroyGhost(ctx, of)
+		if err != nil || !gone {
 			return err
 		}
 		origin = ghost.Origin
@@ -167,10 +169,11 @@ func (d *driver) reapAll(ctx context.Context) error {
 		if !d.root.isGhost(c.Name) {
 			continue
 		}
-		if err := d.dropSnapshots(ctx, c.Name); err != nil {
+		// Others' snapshots of it are in the way, and no reason not to open.
+		if err := d.dropSnapshots(ctx, c.Name); err != nil && !errors.Is(err, snapshot.ErrBusy) && !errors.Is(err, zfsds.ErrBusy) {
 			return err
 		}
-		if err := d.destroyGhost(ctx, c.Name); err != nil {
+		if _, err := d.destroyGhost(ctx, c.Name); err != nil {
 			return err
 		}
 	}
@@ -215,7 +218,7 @@ func (d *driver) sweep(ctx context.Context) error {
 				drop = append(drop, s.Name)
 			}
 		}
-		if err := d.zfs.DestroySnapshots(ctx, true, drop...); err != nil {
+		if err := d.zfs.DestroySnapshots(ctx, true, drop...); err != nil && !errors.Is(err, zfsds.ErrBusy) {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/mount"
@@ -21,22 +22,33 @@ const testStore = "0f0e0d0c-0b0a-4908-8706-050403020100"
 type bare struct {
 	*driver
 	t    *testing.T
+	kind Kind
 	open snapshot.OpenOptions
 	pool string
 }
 
-func newBare(t *testing.T) *bare {
+func newBare(t *testing.T) *bare { return newBareBy(t, zfsds.Ioctl) }
+
+// bothWays runs a test with a driver that uses /dev/zfs, and with one that runs commands.
+func bothWays(t *testing.T, test func(t *testing.T, b *bare)) {
+	for _, way := range []zfsds.Access{zfsds.Ioctl, zfsds.CLI} {
+		t.Run(string(way), func(t *testing.T) { test(t, newBareBy(t, way)) })
+	}
+}
+
+func newBareBy(t *testing.T, way zfsds.Access) *bare {
 	t.Helper()
+	kind := Kind{Access: way}
 	pool := newPool(t)
 	o := snapshot.InitOptions{Root: filepath.Join(t.TempDir(), "store"), StoreID: testStore, Dataset: pool}
-	config, err := Kind{}.Init(t.Context(), o)
+	config, err := kind.Init(t.Context(), o)
 	require.NoError(t, err)
-	b := &bare{t: t, pool: pool, open: snapshot.OpenOptions{Root: o.Root, StoreID: testStore, Config: config}}
+	b := &bare{t: t, kind: kind, pool: pool, open: snapshot.OpenOptions{Root: o.Root, StoreID: testStore, Config: config}}
 	b.up()
 	t.Cleanup(func() {
 		b.t = t
 		require.NoError(t, b.Close(context.Background()))
-		require.NoError(t, Kind{}.Destroy(context.Background(), b.open))
+		require.NoError(t, kind.Destroy(context.Background(), b.open))
 		require.NoDirExists(t, filepath.Join(o.Root, "driver"))
 	})
 	return b
@@ -44,7 +56,7 @@ func newBare(t *testing.T) *bare {
 
 func (b *bare) up() {
 	b.t.Helper()
-	d, err := Kind{}.Open(b.t.Context(), b.open)
+	d, err := b.kind.Open(b.t.Context(), b.open)
 	require.NoError(b.t, err)
 	b.driver = d.(*driver)
 }
@@ -99,9 +111,54 @@ func (b *bare) names() []string {
 
 var base = snapshot.Volume{ID: snapshot.Base, Size: 1 << 30, Sealed: true}
 
+// TestLife: what is written to a volume is in its seal, in what is made of it, and counted once; the seal
+// and a mount for reading only take no writes, and limits hold.
+func TestLife(t *testing.T) { bothWays(t, life) }
+
+func life(t *testing.T, b *bare) {
+	const size = 8 << 20
+	ctx := t.Context()
+	layer := b.make(20, base)
+	b.write(layer, "f", size)
+	layer = b.sealed(layer)
+	require.NoError(t, b.Create(ctx, 21, snapshot.CreateOptions{Origin: layer, Size: 2 << 30}))
+	c := snapshot.Volume{ID: 21, Origin: layer.ID, Size: 2 << 30}
+	b.write(c, "g", size)
+	for v, want := range map[snapshot.Volume][2]int64{layer: {size, size}, c: {2 * size, size}} {
+		usage, err := b.Usage(ctx, v)
+		require.NoError(t, err)
+		require.True(t, usage.Exact)
+		for i, got := range []int64{usage.Referenced, usage.Added} {
+			require.GreaterOrEqual(t, got, want[i]*9/10, "volume %d", v.ID)
+			require.LessOrEqual(t, got, want[i]+1<<20, "volume %d", v.ID)
+		}
+	}
+	details, err := b.zfs.Get(ctx, b.root.volume(c.ID))
+	require.NoError(t, err)
+	require.Equal(t, zfsds.Bytes(2<<30), details.RefQuota)
+	ms, err := b.Activate(ctx, layer, false)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	ms[0].Options = nil // whatever the mount says
+	require.NoError(t, mount.All(ms, dir))
+	require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o600), unix.EROFS)
+	require.ErrorIs(t, b.Remove(ctx, layer.ID), snapshot.ErrBusy)
+	require.ErrorIs(t, b.Deactivate(ctx, layer.ID), snapshot.ErrBusy)
+	located, err := b.Locate(ctx, ms[0])
+	require.NoError(t, err)
+	require.Equal(t, layer.ID, located)
+	require.NoError(t, mount.Unmount(dir))
+	require.NoError(t, b.Deactivate(ctx, layer.ID))
+	_, err = b.Locate(ctx, mount.Mount{Type: "zfs", Source: b.root.volume(99)})
+	require.ErrorIs(t, err, snapshot.ErrNotFound)
+	require.NoError(t, b.Remove(ctx, c.ID, layer.ID))
+	require.Empty(t, b.names())
+}
+
 // TestGhosts removes a chain from the bottom up: what is below goes with the top.
-func TestGhosts(t *testing.T) {
-	b := newBare(t)
+func TestGhosts(t *testing.T) { bothWays(t, ghosts) }
+
+func ghosts(t *testing.T, b *bare) {
 	ctx := t.Context()
 	one := b.sealed(b.make(20, base))
 	two := b.sealed(b.make(21, one))
@@ -117,6 +174,10 @@ func TestGhosts(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, found, "ghosts are nothing to report")
 	b.write(four, "f", 100)
+	foreign := b.root.ghost(one.ID, ghostGUID(b, one.ID)) + "@of-others"
+	require.NoError(t, b.zfs.Snapshot(ctx, nil, foreign))
+	b.reopen()
+	require.NoError(t, b.zfs.DestroySnapshots(ctx, false, foreign))
 	again := b.sealed(b.make(20, base)) // a number whose ghost is there still
 	require.NoError(t, b.Remove(ctx, again.ID))
 	b.reopen()
@@ -126,9 +187,24 @@ func TestGhosts(t *testing.T) {
 	require.NoError(t, b.Remove(ctx, four.ID, one.ID))
 }
 
+// ghostGUID finds the GUID of a volume's only ghost.
+func ghostGUID(b *bare, id snapshot.VolumeID) uint64 {
+	b.t.Helper()
+	all, err := b.children(b.t.Context())
+	require.NoError(b.t, err)
+	for _, c := range all {
+		if c.Name == b.root.ghost(id, c.GUID) {
+			return c.GUID
+		}
+	}
+	b.t.Fatalf("volume %d has no ghost", id)
+	return 0
+}
+
 // TestGhostsGiveSpaceBack: what only the removed volume held is freed, whoever else stays.
-func TestGhostsGiveSpaceBack(t *testing.T) {
-	b := newBare(t)
+func TestGhostsGiveSpaceBack(t *testing.T) { bothWays(t, ghostsGiveSpaceBack) }
+
+func ghostsGiveSpaceBack(t *testing.T, b *bare) {
 	ctx := t.Context()
 	used := func() int64 {
 		require.NoError(t, b.zfs.Sync(ctx, b.pool))
@@ -148,8 +224,9 @@ func TestGhostsGiveSpaceBack(t *testing.T) {
 }
 
 // TestSweep: what a crash can leave is gone after the next opening, and nothing else.
-func TestSweep(t *testing.T) {
-	b := newBare(t)
+func TestSweep(t *testing.T) { bothWays(t, sweep) }
+
+func sweep(t *testing.T, b *bare) {
 	ctx := t.Context()
 	layer := b.sealed(b.make(20, base))
 	c := b.make(21, layer)
@@ -158,6 +235,12 @@ func TestSweep(t *testing.T) {
 	require.NoError(t, b.zfs.Rename(ctx, b.root.volume(ghost.ID), b.root.ghost(ghost.ID, 7))) // and nothing is made of it
 	b.reopen()
 	require.Equal(t, []string{b.root.volume(20), b.root.volume(21)}, b.names())
+	// And where Create finds it before that: a volume of that number, and what it was made of.
+	require.NoError(t, b.zfs.Snapshot(ctx, nil, b.root.made(c.ID, 31)))
+	require.NoError(t, b.zfs.Clone(ctx, b.root.made(c.ID, 31), b.root.volume(31), nil))
+	b.make(31, c)
+	require.NoError(t, b.Remove(ctx, 31))
+	require.Len(t, b.names(), 2)
 	_, err := b.zfs.Stat(ctx, b.root.made(c.ID, 30))
 	require.ErrorIs(t, err, zfsds.ErrNotFound)
 	_, err = b.zfs.Stat(ctx, b.root.seal(layer.ID))
@@ -166,8 +249,9 @@ func TestSweep(t *testing.T) {
 }
 
 // TestForeign: snapshots and datasets of others are named and stay.
-func TestForeign(t *testing.T) {
-	b := newBare(t)
+func TestForeign(t *testing.T) { bothWays(t, foreign) }
+
+func foreign(t *testing.T, b *bare) {
 	ctx := t.Context()
 	v := b.make(20, base)
 	foreign := b.root.volume(v.ID) + "@autosnap_2026"
