@@ -39,7 +39,7 @@ func preloadLibrary(ctx context.Context, work string) (string, error) {
 	}
 	cc := exec.CommandContext(ctx, "cc", append(args, "-ldl")...)
 	if out, err := cc.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("User Mode Linux needs help that a C compiler builds (apt-get install gcc libc6-dev): %w: %s", err, out)
+		return "", fmt.Errorf("building what User Mode Linux needs beside it (a C compiler: apt-get install gcc libc6-dev): %w: %s", err, out)
 	}
 	return library, nil
 }
