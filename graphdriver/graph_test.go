@@ -16,6 +16,7 @@ import (
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/btrfs"
 	"blockstore.dev/blockstore/snapshot/thin"
+	"blockstore.dev/blockstore/snapshot/zfs"
 )
 
 // limited is a size that a store's limit tests can fill; no driver takes less for
@@ -33,6 +34,9 @@ func drivers() map[string]func(*testing.T) *world {
 		},
 		"devicemapper-xfs": func(t *testing.T) *world {
 			return kernelWorld(t, thin.Kind{}, snapshot.InitOptions{Loopback: 4 << 30, BaseSize: limited, FileSystem: "xfs"})
+		},
+		"zfs": func(t *testing.T) *world {
+			return kernelWorld(t, zfs.Kind{}, snapshot.InitOptions{Loopback: 4 << 30, BaseSize: limited})
 		},
 	}
 }

@@ -11,11 +11,11 @@ import (
 )
 
 // TestSuite is containerd's public conformance suite, whole, in this process and
-// through the socket. Each of its cases has a store of its own. On xfs, and
-// when time is short, it runs through the socket only, which has all that the other has.
+// through the socket. Each of its cases has a store of its own. On xfs, on ZFS in
+// its emulated machine, and when time is short, it runs through the socket only, which has all that the other has.
 func TestSuite(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v variant) {
-		if v.o.FileSystem != "xfs" && !testing.Short() {
+		if v.o.FileSystem != "xfs" && v.kind.Name() != "zfs" && !testing.Short() {
 			t.Run("process", func(t *testing.T) {
 				suite(t, v, func(w *world) snapshots.Snapshotter { return w.local("suite") })
 			})

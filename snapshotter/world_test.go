@@ -25,6 +25,7 @@ import (
 	"blockstore.dev/blockstore/snapshot/drivertest/dirdriver"
 	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/snapshot/thin"
+	"blockstore.dev/blockstore/snapshot/zfs"
 )
 
 // variant is a driver with the options of its stores.
@@ -38,6 +39,7 @@ func variants() map[string]variant {
 		"btrfs":     {btrfs.Kind{}, snapshot.InitOptions{Loopback: 4 << 30, BaseSize: 1 << 30}},
 		"thin-ext4": {thin.Kind{}, snapshot.InitOptions{Loopback: 4 << 30, BaseSize: 1 << 30, FileSystem: "ext4"}},
 		"thin-xfs":  {thin.Kind{}, snapshot.InitOptions{Loopback: 4 << 30, BaseSize: 1 << 30, FileSystem: "xfs"}},
+		"zfs":       {zfs.Kind{}, snapshot.InitOptions{Loopback: 4 << 30, BaseSize: 1 << 30}},
 	}
 }
 

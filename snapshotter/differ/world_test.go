@@ -34,6 +34,7 @@ import (
 	"blockstore.dev/blockstore/snapshot/drivertest"
 	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/snapshot/thin"
+	"blockstore.dev/blockstore/snapshot/zfs"
 	"blockstore.dev/blockstore/snapshotter/differ"
 )
 
@@ -54,7 +55,7 @@ type world struct {
 
 // onEach runs a test on each driver; those that this kernel lacks are skipped.
 func onEach(t *testing.T, test func(*testing.T, *world)) {
-	for _, kind := range []snapshot.Kind{btrfs.Kind{}, thin.Kind{}} {
+	for _, kind := range []snapshot.Kind{btrfs.Kind{}, thin.Kind{}, zfs.Kind{}} {
 		t.Run(kind.Name(), func(t *testing.T) {
 			if os.Geteuid() != 0 {
 				t.Skip("needs root: the store mounts file systems")
