@@ -50,7 +50,7 @@ func (k *kernel) do(r request) (*ioctl.ZFSBuffer, *nvlist.List, error) {
 			return nil, nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
-	for room := max(r.room, min(2*len(source), r.room*2)); ; room *= 2 {
+	for room := r.room; ; room *= 2 {
 		b, result, err := k.once(r, source, room)
 		if errors.Is(err, unix.ENOMEM) && room > 0 && room < mostRoom {
 			continue
