@@ -14,8 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// udevLab is a lab whose client waits for a udev daemon that runs, long enough for a
-// slow machine's daemon to work off the events of the tests before.
+// udevLab is a lab whose client waits for a udev daemon that runs and has nothing to do.
 func udevLab(t *testing.T) (*lab, *[]error) {
 	t.Helper()
 	_, running := os.Stat("/run/udev/control")
@@ -29,6 +28,9 @@ func udevLab(t *testing.T) (*lab, *[]error) {
 	if running != nil {
 		startUdev(t)
 	}
+	// The tests before have left it their devices' events.
+	output, err := exec.CommandContext(t.Context(), "udevadm", "settle", "--timeout=600").CombinedOutput()
+	require.NoError(t, err, "%s", output)
 	return l, l.waitForUdev(2 * time.Minute)
 }
 
@@ -169,16 +171,21 @@ func TestKernelUdevKilled(t *testing.T) {
 	}()
 	require.Eventually(t, func() bool { return semaphores(t) != before }, time.Minute, time.Millisecond, "nobody waits")
 	require.NoError(t, daemon.Kill())
+	require.NoError(t, <-created)
+	require.Less(t, time.Since(began), 20*time.Second, "the limit is three seconds")
+	require.Len(t, *waits, 1)
+	require.Equal(t, before, semaphores(t))
+	if _, err := os.Stat("/run/systemd/system"); err == nil { // which starts it anew, perhaps in time
+		_, err = l.Remove(t.Context(), dm.Name(l.name("killed")), dm.RemoveOptions{Wait: time.Minute})
+		require.NoError(t, err)
+		return
+	}
+
+	require.ErrorIs(t, (*waits)[0], os.ErrDeadlineExceeded)
 	t.Cleanup(func() {
 		output, err := exec.Command(udevDaemon, "--daemon").CombinedOutput()
 		require.NoError(t, err, "%s", output)
 	})
-	require.NoError(t, <-created)
-	require.Less(t, time.Since(began), 20*time.Second, "the limit is three seconds")
-	require.Len(t, *waits, 1)
-	require.ErrorIs(t, (*waits)[0], os.ErrDeadlineExceeded)
-	require.Equal(t, before, semaphores(t))
-
 	require.FileExists(t, "/run/udev/control")
 	info, err := l.Info(t.Context(), dm.Name(l.name("killed")))
 	require.NoError(t, err)

@@ -74,9 +74,11 @@ func (c *Client) observeUdev(r request, err error) {
 }
 
 // udevRuns says whether a udev daemon listens. One that was killed leaves its socket's
-// file behind, so the file alone is no answer; who may not connect cannot tell more.
+// file behind, so the file alone is no answer. Connecting with another type than the
+// socket's asks without the daemon's hearing of it: EPROTOTYPE means that somebody has
+// it bound, ECONNREFUSED that nobody has (unix(7)).
 func (c *Client) udevRuns() bool {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		_, err := os.Stat(c.run + udevSocket)
 		return err == nil
