@@ -71,7 +71,7 @@ func (p *Pool) activateLocked(ctx context.Context, id dm.DeviceID, o ActivateOpt
 }
 
 func (p *Pool) activate(ctx context.Context, id dm.DeviceID, o ActivateOptions) (Device, error) {
-	table := dm.NewTable(dm.SectorsOf(o.Size), dm.Thin{Pool: p.number, ID: id})
+	table := dm.NewTable(dm.SectorsOf(o.Size), dm.Thin{Pool: p.number, ID: p.config.kernelID(id)})
 	for try := 0; ; try++ {
 		info, err := p.dm.CreateLoaded(ctx, p.config.ThinName(id), p.config.ThinUUID(id), table, dm.LoadOptions{ReadOnly: o.ReadOnly})
 		if errors.Is(err, dm.ErrExists) {
@@ -79,6 +79,9 @@ func (p *Pool) activate(ctx context.Context, id dm.DeviceID, o ActivateOptions) 
 			if errors.Is(err, errGone) && try < adoptTries {
 				continue
 			}
+		}
+		if err != nil && try < adoptTries && p.paused(ctx, err) {
+			continue
 		}
 		if err != nil {
 			return Device{}, p.explainLoad(err)
@@ -132,7 +135,7 @@ func (p *Pool) reuse(ctx context.Context, id dm.DeviceID, o ActivateOptions) (dm
 		return info, errors.Join(err, fmt.Errorf("%w: its table has %d lines", ErrForeign, len(lines)))
 	}
 	if lines[0].Length < dm.SectorsOf(o.Size) {
-		table := dm.NewTable(dm.SectorsOf(o.Size), dm.Thin{Pool: p.number, ID: id})
+		table := dm.NewTable(dm.SectorsOf(o.Size), dm.Thin{Pool: p.number, ID: p.config.kernelID(id)})
 		if _, err := p.dm.Load(ctx, ref, table, dm.LoadOptions{ReadOnly: o.ReadOnly}); err != nil {
 			return info, err
 		}

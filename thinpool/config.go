@@ -44,6 +44,9 @@ type Config struct {
 	// QueueIfFull lets writes to a full pool wait for space (by default for 60 s, see the module parameter
 	// no_space_timeout) instead of failing at once with ENOSPC.
 	QueueIfFull bool `json:"queue_if_full,omitempty"`
+	// Share, if set, is a part of a pool that is somebody else's: then Data, Metadata, Loopback, LowWater and QueueIfFull
+	// mean nothing.
+	Share *Share `json:"share,omitempty"`
 }
 
 // CreateOptions says what Create makes.
@@ -68,12 +71,14 @@ func (c Config) validate() error {
 	switch {
 	case c.Name == "" || len(c.Name) > maxName || strings.ContainsAny(c.Name, "/\x00 "):
 		return fmt.Errorf("pool name %q: %w", c.Name, ErrInvalid)
-	case c.Data == "" || c.Metadata == "" || c.Data == c.Metadata:
+	case c.Share == nil && (c.Data == "" || c.Metadata == "" || c.Data == c.Metadata):
 		return fmt.Errorf("pool %s needs two different paths for data and metadata: %w", c.Name, ErrInvalid)
 	case c.BlockSize < minBlockSize || c.BlockSize > maxBlockSize || c.BlockSize%blockSizeStep != 0:
 		return fmt.Errorf("block size of %d sectors is no multiple of %d up to %d: %w", c.BlockSize, blockSizeStep, maxBlockSize, ErrInvalid)
 	case c.Identity == uuid.Nil:
 		return fmt.Errorf("pool %s has no identity: %w", c.Name, ErrInvalid)
+	case c.Share != nil:
+		return c.Share.validate()
 	}
 	return nil
 }
@@ -84,10 +89,20 @@ func (c Config) UUIDPrefix() string {
 }
 
 // PoolName is the device-mapper name of the pool device.
-func (c Config) PoolName() string { return c.Name + "-pool" }
+func (c Config) PoolName() string {
+	if c.Share != nil {
+		return c.Share.PoolName
+	}
+	return c.Name + "-pool"
+}
 
-// PoolUUID is the device-mapper uuid of the pool device.
-func (c Config) PoolUUID() string { return c.UUIDPrefix() + "pool" }
+// PoolUUID is the device-mapper uuid of the pool device; somebody else's may have none.
+func (c Config) PoolUUID() string {
+	if c.Share != nil {
+		return c.Share.PoolUUID
+	}
+	return c.UUIDPrefix() + "pool"
+}
 
 // ThinName is the device-mapper name of an active thin device.
 func (c Config) ThinName(id dm.DeviceID) string { return fmt.Sprintf("%s-%d", c.Name, id) }

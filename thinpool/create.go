@@ -13,9 +13,13 @@ import (
 
 // Create makes a pool and opens it. Files of a loopback pool must not exist; devices must be blank, unless o.Force,
 // and not in use. Record the pool's Config: nothing else knows where the pool is. A failure leaves nothing behind.
+// A share of somebody else's pool (see FindShare) is taken by a mark in it.
 func Create(ctx context.Context, client *dm.Client, o CreateOptions) (*Pool, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
+	}
+	if o.Share != nil {
+		return createShare(ctx, client, o.Config)
 	}
 	if err := o.makeBacking(); err != nil {
 		return nil, fmt.Errorf("creating pool %s: %w", o.Name, err)
@@ -55,7 +59,7 @@ func (o *CreateOptions) complete() error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	if !o.Loopback {
+	if !o.Loopback || o.Share != nil {
 		if o.DataSize != 0 || o.MetadataSize != 0 {
 			return fmt.Errorf("sizes are for loopback pools, devices are used whole: %w", ErrInvalid)
 		}
@@ -125,12 +129,32 @@ func (o CreateOptions) undo(ctx context.Context) error {
 
 // Destroy removes a pool for good, with all that is in it: a loopback pool's files, or on devices the metadata's first
 // block. It need not be open. While a thin device is open it fails with ErrBusy and destroys nothing. What is gone
-// already is no error; a metadata device that holds something else is ErrForeign and stays as it is.
+// already is no error; a metadata device that holds something else is ErrForeign and stays as it is. Of somebody else's
+// pool it gives back the share: it deletes the thin devices in it, if its mark is ours.
 func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
+	if c.Share != nil {
+		return destroyShare(ctx, client, c)
+	}
+	if err := DeactivateAll(ctx, client, c); err != nil {
+		return err
+	}
 	p := &Pool{dm: client, config: c, ref: dm.UUID(c.PoolUUID())}
+	if err := errors.Join(p.Close(ctx), p.unmark(ctx)); err != nil {
+		return err
+	}
+	if c.Loopback {
+		return c.removeFiles()
+	}
+	return c.forget()
+}
+
+// DeactivateAll deactivates the pool's thin devices for whoever is about to destroy the pool, which need not be open. While
+// one of them is open it fails with ErrBusy and deactivates none.
+func DeactivateAll(ctx context.Context, client *dm.Client, c Config) error {
+	p := &Pool{dm: client, config: c}
 	active, err := p.list(ctx) // and what a crash left between a device's creation and its table
 	if err != nil {
 		return fmt.Errorf("destroying pool %s: %w", c.Name, err)
@@ -145,13 +169,7 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 			return fmt.Errorf("destroying pool %s: %w", c.Name, err)
 		}
 	}
-	if err := errors.Join(p.Close(ctx), p.unmark(ctx)); err != nil {
-		return err
-	}
-	if c.Loopback {
-		return c.removeFiles()
-	}
-	return c.forget()
+	return nil
 }
 
 // forget makes the metadata device one without a pool.

@@ -20,6 +20,10 @@
 //   - The number of snapshots in a pool's life is bounded by a field of 24 bits; CreateSnapshot refuses before it
 //     overflows (ErrWornOut), since the kernel does not and would mix blocks up.
 //
+// A pool that is somebody else's (LVM's, or whoever made it) can be shared: FindShare picks a range of its numbers, Create
+// marks it as ours by a thin device, and a Pool in it has the same methods, but touches neither the pool's table nor its
+// transaction id nor devices outside of the range (Share).
+//
 // The package never destroys what it does not know: a device that holds a known signature, or anything but zeroes at
 // its ends, is refused (ErrNotBlank); a foreign device of the same name is an error.
 //

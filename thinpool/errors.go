@@ -31,6 +31,8 @@ var (
 	ErrWornOut = errors.New("thin pool has used up its snapshots: move its data to a new pool")
 	// ErrForeign: something of the same name, or a pool of another identity, which is left alone.
 	ErrForeign = errors.New("belongs to somebody else")
+	// ErrInactive: somebody else's pool, or what is said to be one, has no active device: its owner can activate it.
+	ErrInactive = errors.New("thin pool is not active")
 	// ErrNotBlank: a device holds data.
 	ErrNotBlank = errors.New("device is not blank")
 	// ErrNotFormatted: the metadata device of a pool that ought to exist holds no pool: its first block is zero.

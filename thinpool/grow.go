@@ -13,7 +13,8 @@ import (
 
 // GrowData makes the pool's data size bytes large: of a loopback pool the file, else it takes what the device has been
 // grown to and size must be 0. While it lasts, about 8 ms for each active thin device, all I/O on the pool waits: grow
-// rarely and in large steps. A pool that is out of space comes back by it. Shrinking is ErrInvalid.
+// rarely and in large steps. A pool that is out of space comes back by it. Shrinking is ErrInvalid. Somebody else's pool
+// grows by its owner's means: ErrForeign.
 func (p *Pool) GrowData(ctx context.Context, size uint64) error {
 	err := p.grow(ctx, size, growth{path: p.config.Data, pick: func(d *disks) *disk { return &d.data }})
 	if err != nil {
@@ -42,6 +43,9 @@ type growth struct {
 }
 
 func (p *Pool) grow(ctx context.Context, size uint64, g growth) error {
+	if err := p.own(); err != nil {
+		return err
+	}
 	p.reload.Lock()
 	defer p.reload.Unlock()
 	before, err := p.Status(ctx)

@@ -24,7 +24,11 @@ const (
 // CreateThin makes an empty thin device, all zero bytes; how large it is says Activate. ErrExists when there is one of
 // this number. Durable when it returns.
 func (p *Pool) CreateThin(ctx context.Context, id dm.DeviceID) error {
-	if err := p.message(ctx, dm.CreateThinMessage(id)); err != nil {
+	err := p.config.numbered(id)
+	if err == nil {
+		err = p.message(ctx, dm.CreateThinMessage(p.config.kernelID(id)))
+	}
+	if err != nil {
 		return fmt.Errorf("creating thin device %d: %w", id, err)
 	}
 	return nil
@@ -91,14 +95,18 @@ func (p *Pool) snapshotOnce(ctx context.Context, id dm.DeviceID, o SnapshotOptio
 	if p.snapshots.Load() >= SnapshotLimit {
 		return ErrWornOut
 	}
+	if err := p.config.numbered(id); err != nil {
+		return err
+	}
+	kernelID, origin := p.config.kernelID(id), p.config.kernelID(o.Origin)
 	send := func() error {
 		p.snapshots.Add(1)
-		st, err := p.messageStatus(ctx, dm.CreateSnapMessage(id, o.Origin))
+		st, err := p.messageStatus(ctx, dm.CreateSnapMessage(kernelID, origin))
 		if err != nil {
 			return err
 		}
 		if err := o.Reserve.Room(st); err != nil {
-			return errors.Join(err, p.message(context.WithoutCancel(ctx), dm.DeleteMessage(id)))
+			return errors.Join(err, p.message(context.WithoutCancel(ctx), dm.DeleteMessage(kernelID)))
 		}
 		return nil
 	}
@@ -134,7 +142,7 @@ func (p *Pool) suspended(ctx context.Context, ref dm.Ref, send func() error) err
 // Delete removes an inactive thin device; what only it mapped is free for others at once, but is not given back to
 // what lies below the pool (see Discard). A device that does not exist is no error. ErrBusy when it is active.
 func (p *Pool) Delete(ctx context.Context, id dm.DeviceID) error {
-	err := p.message(ctx, dm.DeleteMessage(id))
+	err := p.message(ctx, dm.DeleteMessage(p.config.kernelID(id)))
 	if err == nil || errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -145,8 +153,11 @@ func (p *Pool) Delete(ctx context.Context, id dm.DeviceID) error {
 }
 
 // SetTransactionID changes the pool's transaction id from one value to another, durably; ErrTransaction when it is not
-// at from.
+// at from. ErrForeign when the pool is somebody else's.
 func (p *Pool) SetTransactionID(ctx context.Context, from, to dm.TransactionID) error {
+	if err := p.own(); err != nil {
+		return fmt.Errorf("setting transaction id from %d to %d: %w", from, to, err)
+	}
 	p.reload.RLock()
 	defer p.reload.RUnlock()
 	_, err := p.dm.Message(ctx, p.ref, 0, dm.SetTransactionIDMessage(from, to))
@@ -164,9 +175,12 @@ func (p *Pool) SetTransactionID(ctx context.Context, from, to dm.TransactionID) 
 }
 
 // ReleaseHeldRoot lets go of a metadata snapshot that somebody held and did not release: while it is held no deleted
-// block becomes free. None held is no error.
+// block becomes free. None held is no error. In somebody else's pool it may be theirs: ErrForeign.
 func (p *Pool) ReleaseHeldRoot(ctx context.Context) error {
 	st, err := p.Status(ctx)
+	if err == nil && st.HeldRoot != 0 {
+		err = p.own()
+	}
 	if err == nil && st.HeldRoot != 0 {
 		err = p.message(ctx, dm.ReleaseMetadataSnapMessage)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -26,7 +27,9 @@ type Pool struct {
 	snapshots atomic.Uint32
 	// reading is held by who has the pool's one metadata snapshot.
 	reading sync.Mutex
-	closed  bool
+	// held keeps the owner of somebody else's pool from deactivating it.
+	held   *os.File
+	closed bool
 }
 
 // Config is what the pool was opened with.
@@ -40,10 +43,14 @@ func (p *Pool) Number() dm.Number { return p.number }
 // devices that are active stay so (see Active).
 //
 // It refuses with ErrNotFormatted, ErrCorrupt or ErrForeign, and changes nothing, when the metadata device does not
-// hold the pool of this identity. A pool that needs a check opens; its Status tells.
+// hold the pool of this identity. A pool that needs a check opens; its Status tells. Somebody else's pool must be active,
+// else ErrInactive, and stays as it is: Open holds it until Close.
 func Open(ctx context.Context, client *dm.Client, c Config) (*Pool, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
+	}
+	if c.Share != nil {
+		return openShare(ctx, client, c)
 	}
 	p := &Pool{dm: client, config: c, ref: dm.UUID(c.PoolUUID())}
 	backing, err := c.open(ctx)
@@ -187,13 +194,19 @@ func (p *Pool) settle(ctx context.Context) error {
 }
 
 // Close takes the pool down; the loop devices of a loopback pool go with it. While thin devices are active it fails
-// with ErrBusy and leaves all as it is: Open takes over later. After it succeeded the Pool is of no more use.
+// with ErrBusy and leaves all as it is: Open takes over later. After it succeeded the Pool is of no more use. Somebody
+// else's pool stays up.
 func (p *Pool) Close(ctx context.Context) error {
 	p.reading.Lock()
 	defer p.reading.Unlock()
 	p.reload.Lock()
 	defer p.reload.Unlock()
 	if p.closed {
+		return nil
+	}
+	if p.config.Share != nil {
+		p.leave()
+		p.closed = true
 		return nil
 	}
 	_, err := p.dm.Remove(ctx, p.ref, dm.RemoveOptions{Wait: removeWait})

@@ -23,6 +23,8 @@ type world struct {
 	dm  *dm.Client
 	dir string
 
+	files []*os.File
+
 	mu    sync.Mutex
 	calls []string
 }
@@ -115,7 +117,16 @@ func (w *world) activate(p *thinpool.Pool, id dm.DeviceID) *os.File {
 	f, err := os.OpenFile(d.Path, os.O_RDWR|unix.O_DIRECT, 0)
 	require.NoError(w.t, err)
 	w.t.Cleanup(func() { f.Close() })
+	w.files = append(w.files, f)
 	return f
+}
+
+// closeAll closes what activate opened.
+func (w *world) closeAll() {
+	for _, f := range w.files {
+		f.Close()
+	}
+	w.files = nil
 }
 
 // fill writes n blocks of 64 KiB of one byte from block at on, durably.
