@@ -28,7 +28,7 @@ type Pool struct {
 	// reading is held by who has the pool's one metadata snapshot.
 	reading sync.Mutex
 	// held keeps the owner of somebody else's pool from deactivating it.
-	held   *os.File
+	held   []*os.File
 	closed bool
 }
 

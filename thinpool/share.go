@@ -15,10 +15,11 @@ import (
 // The numbers of a pool, 2^24, are dealt out in shares. The lowest is never taken: LVM, dockerd and containerd count
 // their thin devices from 1 upwards and pass over numbers that they do not know.
 const (
-	shareNumbers = 1 << 21
-	shares       = (int(dm.MaxDeviceID) + 1) / shareNumbers
+	// ShareNumbers is how many numbers a share has.
+	ShareNumbers = 1 << 21
+	shares       = (int(dm.MaxDeviceID) + 1) / ShareNumbers
 	// ShareDevices is how many of a share's numbers are for thin devices; the others count epochs.
-	ShareDevices = shareNumbers - shareEpochs
+	ShareDevices = ShareNumbers - shareEpochs
 )
 
 // Share is a range of numbers in a pool that belongs to somebody else: LVM, or whoever made it. Numbers of thin devices
@@ -28,6 +29,9 @@ type Share struct {
 	// PoolUUID is the pool device's in device-mapper, "" if it has none, and PoolName its name, which then serves.
 	PoolUUID string `json:"pool_uuid,omitempty"`
 	PoolName string `json:"pool_name"`
+	// FrontUUID, if set, is the uuid of a device that the owner keeps above the pool and looks at before it deactivates it
+	// (LVM's of a pool with thin volumes). Where it exists it is held open as the pool is.
+	FrontUUID string `json:"front_uuid,omitempty"`
 	// First is the pool's number of our number 0.
 	First dm.DeviceID `json:"first"`
 }
@@ -40,7 +44,7 @@ func (s *Share) ref() dm.Ref {
 }
 
 func (s *Share) validate() error {
-	if s.PoolUUID == "" && s.PoolName == "" || s.First == 0 || s.First%shareNumbers != 0 || s.First > dm.MaxDeviceID {
+	if s.PoolUUID == "" && s.PoolName == "" || s.First == 0 || s.First%ShareNumbers != 0 || s.First > dm.MaxDeviceID {
 		return fmt.Errorf("share from number %d of pool %q: %w", s.First, s.PoolName, ErrInvalid)
 	}
 	return nil
@@ -101,7 +105,7 @@ func FindShare(ctx context.Context, client *dm.Client, pool string, c Config) (C
 		return c, fmt.Errorf("looking for thin pool %s: %w", pool, err)
 	}
 	c.Loopback, c.Data, c.Metadata = false, "", ""
-	c.Share = &Share{PoolUUID: info.UUID, PoolName: info.Name, First: shareNumbers}
+	c.Share = &Share{PoolUUID: info.UUID, PoolName: info.Name, First: ShareNumbers}
 	p := &Pool{dm: client, config: c, ref: c.Share.ref()}
 	defer p.leave()
 	target, err := p.take(ctx)
@@ -139,11 +143,11 @@ func poolNumber(ctx context.Context, client *dm.Client, pool string) (dm.Number,
 func freeShare(all []DeviceDetails) (dm.DeviceID, error) {
 	var used [shares]bool
 	for _, d := range all {
-		used[d.ID/shareNumbers] = true
+		used[d.ID/ShareNumbers] = true
 	}
 	for i := shares - 1; i > 0; i-- {
 		if !used[i] {
-			return dm.DeviceID(i * shareNumbers), nil
+			return dm.DeviceID(i * ShareNumbers), nil
 		}
 	}
 	return 0, fmt.Errorf("%w: others have thin devices in each of its %d ranges of numbers", ErrNoSpace, shares-1)
@@ -160,7 +164,7 @@ func (p *Pool) take(ctx context.Context) (dm.ThinPool, error) {
 	case info.Suspended:
 		return dm.ThinPool{}, fmt.Errorf("pool %s is suspended by its owner (if for good: dmsetup resume %s): %w", info.Name, info.Name, ErrBusy)
 	}
-	if p.held, err = dm.OpenDevice(info.Dev, os.O_RDONLY|unix.O_CLOEXEC); err != nil {
+	if err := p.occupy(ctx, info.Dev); err != nil {
 		return dm.ThinPool{}, fmt.Errorf("holding pool %s: %w", info.Name, err)
 	}
 	p.number = info.Dev
@@ -172,6 +176,27 @@ func (p *Pool) take(ctx context.Context) (dm.ThinPool, error) {
 		return target, fmt.Errorf("pool %s hands out blocks with what others left in them (skip_block_zeroing): have its owner zero them (LVM: lvchange --zero y VG/LV): %w", info.Name, ErrInvalid)
 	}
 	return target, nil
+}
+
+// occupy opens the pool's device, and the one in front of it.
+func (p *Pool) occupy(ctx context.Context, number dm.Number) error {
+	numbers := []dm.Number{number}
+	if uuid := p.config.Share.FrontUUID; uuid != "" {
+		front, err := p.dm.Info(ctx, dm.UUID(uuid))
+		if err == nil {
+			numbers = append(numbers, front.Dev)
+		} else if !errors.Is(err, dm.ErrNotFound) {
+			return err
+		}
+	}
+	for _, n := range numbers {
+		f, err := dm.OpenDevice(n, os.O_RDONLY|unix.O_CLOEXEC)
+		if err != nil {
+			return err
+		}
+		p.held = append(p.held, f)
+	}
+	return nil
 }
 
 // target is the pool's table.
@@ -197,10 +222,10 @@ func (p *Pool) target(ctx context.Context) (dm.ThinPool, error) {
 
 // leave ends what take began.
 func (p *Pool) leave() {
-	if p.held != nil {
-		p.held.Close()
-		p.held = nil
+	for _, f := range p.held {
+		f.Close()
 	}
+	p.held = nil
 }
 
 // openShare is Open for a share.
@@ -260,7 +285,7 @@ func createShare(ctx context.Context, client *dm.Client, c Config) (*Pool, error
 
 // lock keeps those apart who take or give back a share of one pool. It ends with leave.
 func (p *Pool) lock() error {
-	err := unix.Flock(int(p.held.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := unix.Flock(int(p.held[0].Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("another process takes or gives back a share of pool %s just now: %w", p.config.Share.PoolName, ErrBusy)
 	}
@@ -303,7 +328,7 @@ func (p *Pool) giveBack(ctx context.Context) error {
 	}
 	first, mark := p.config.Share.First, p.config.kernelID(markID)
 	for _, d := range all {
-		if d.ID < first || d.ID-first >= shareNumbers || d.ID == mark {
+		if d.ID < first || d.ID-first >= ShareNumbers || d.ID == mark {
 			continue
 		}
 		if err := p.deleteNumber(ctx, d.ID); err != nil {

@@ -39,7 +39,7 @@ var errTaken = fmt.Errorf("the range of numbers was taken meanwhile: %w", ErrBus
 func (c Config) mark() []byte {
 	b := make([]byte, markSize)
 	copy(b, fmt.Sprintf("blockstore: share of a thin pool, version 1\nstore %s\nnumbers %d to %d\n",
-		c.Identity, c.Share.First, c.Share.First+shareNumbers-1))
+		c.Identity, c.Share.First, c.Share.First+ShareNumbers-1))
 	return b
 }
 

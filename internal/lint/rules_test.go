@@ -19,6 +19,7 @@ func mayFork() map[string]string {
 		"btrfsvol/format.go":          "mkfs.btrfs, once per file system",
 		"zfsds/command.go":            "zfs and zpool: pools, and where the module answers otherwise than by our ABI",
 		"snapshot/thin/filesystem.go": "mkfs, once per store, for the golden base",
+		"thinpool/lvm/tool.go":        "LVM's tools, at set-up, growth and after a boot",
 		"snapshot/drivertest/":        "a child process is killed, or counted by strace",
 		"vagrant/":                    "test machines are processes",
 		"perf/":                       "the peers that it measures are programs",
