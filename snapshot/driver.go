@@ -285,8 +285,26 @@ type Roomy interface {
 
 // Grower is a Driver whose backing store can grow.
 type Grower interface {
-	// Grow makes the data space size bytes large. Shrinking is ErrNotSupported.
+	// Grow makes the data space size bytes large, or with 0 as large as what lies below it allows without more being
+	// asked for. Shrinking is ErrNotSupported.
 	Grow(ctx context.Context, size int64) error
+}
+
+// Extender is a Driver whose backing store is made of devices and takes further ones.
+type Extender interface {
+	// Extend adds devices and makes the data space as large as that allows, or as asked for. A device that was added
+	// before, by a call that was cut short, is no error. ErrNotSupported where the backing store is somebody else's or
+	// takes none.
+	Extend(ctx context.Context, o ExtendOptions) error
+}
+
+// ExtendOptions are what a backing store is extended by.
+type ExtendOptions struct {
+	Devices []string
+	// Size is what the data space is to be, in bytes; 0 is what the devices allow.
+	Size int64
+	// Yes and Force are as in InitOptions.
+	Yes, Force bool
 }
 
 // Trimmer is a Driver that can give blocks that no file uses back to what lies
@@ -340,6 +358,8 @@ type InitOptions struct {
 	ThinPool string
 	// Dataset is an existing ZFS pool or dataset.
 	Dataset string
+	// Yes says that Devices may be taken whole; without it, and without Force, it is ErrUnconfirmed.
+	Yes bool
 	// Force allows devices that hold old data of others to be taken.
 	Force bool
 }

@@ -20,6 +20,8 @@ var (
 	ErrCorrupt = errors.New("needs repair")
 	// ErrNotSupported: this kernel or driver cannot do it.
 	ErrNotSupported = errors.New("not supported")
+	// ErrUnconfirmed: devices would be taken whole, and nobody said that they may. Nothing was changed.
+	ErrUnconfirmed = errors.New("not confirmed")
 	// ErrInvalid: the request or the input is wrong.
 	ErrInvalid = errors.New("invalid")
 )

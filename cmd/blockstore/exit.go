@@ -47,6 +47,7 @@ func outcomes() []struct {
 		is error
 		outcome
 	}{
+		{snapshot.ErrUnconfirmed, outcome{exitUsage, "not confirmed"}},
 		{snapshot.ErrCorrupt, outcome{exitRepair, "needs repair"}},
 		{snapshot.ErrNoSpace, outcome{exitNoSpace, "no space"}},
 		{syscall.ENOSPC, outcome{exitNoSpace, "no space"}},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -51,38 +52,72 @@ func (a *app) emitPool(ctx context.Context, s *snapshot.Store) error {
 	})
 }
 
-func (a *app) poolExtendCommand() *cobra.Command {
-	return a.command(spec{
-		use:   "extend SIZE|+SIZE",
-		short: "enlarge the backing store, to SIZE or by +SIZE",
-		long: `Enlarges the data space of a backing store that blockstore made on a loopback
-file. Containers may be in use meanwhile. A store cannot be made smaller.`,
-		example: "blockstore pool extend 200G\nblockstore pool extend +20G",
-		min:     1, max: 1,
-		run: func(ctx context.Context, args []string) error {
-			plus := strings.HasPrefix(args[0], "+")
-			n, err := size.Parse(strings.TrimPrefix(args[0], "+"))
-			if err != nil {
-				return usageError{err}
-			}
-			return a.withStore(ctx, func(s *snapshot.Store) error { return a.extend(ctx, s, n, plus) })
-		},
-	})
+// extendOptions are the flags of pool extend.
+type extendOptions struct {
+	devices    []string
+	yes, force bool
 }
 
-func (a *app) extend(ctx context.Context, s *snapshot.Store, size int64, plus bool) error {
-	g, ok := s.Driver().(snapshot.Grower)
-	if !ok {
-		return fmt.Errorf("the %s driver cannot enlarge its backing store: %w", s.Driver().Name(), snapshot.ErrNotSupported)
+func (a *app) poolExtendCommand() *cobra.Command {
+	var o extendOptions
+	cmd := a.command(spec{
+		use:   "extend [SIZE|+SIZE] [flags]",
+		short: "enlarge the backing store, to SIZE or by +SIZE",
+		long: `Enlarges the data space of the backing store: a loopback file, or a thin pool in
+the volume group that "init --device" made. Containers may be in use meanwhile. A
+store cannot be made smaller.
+
+Without SIZE, devices that have been enlarged are taken as they are now, and a
+volume group gives what it has free. --device adds further disks to the group
+first; a twentieth of what is free then stays free.`,
+		example: "blockstore pool extend 200G\nblockstore pool extend +20G\nblockstore pool extend --device /dev/sdd --yes",
+		max:     1,
+		run: func(ctx context.Context, args []string) error {
+			if (o.yes || o.force) && len(o.devices) == 0 {
+				return usagef("--yes and --force are for --device")
+			}
+			var n int64
+			text := strings.Join(args, "")
+			plus := strings.HasPrefix(text, "+")
+			if text != "" {
+				var err error
+				if n, err = size.Parse(strings.TrimPrefix(text, "+")); err != nil {
+					return usageError{err}
+				}
+			}
+			return a.withStore(ctx, func(s *snapshot.Store) error {
+				if plus {
+					st, err := s.Driver().Status(ctx)
+					if err != nil {
+						return err
+					}
+					n += st.Data.Total
+				}
+				return a.extend(ctx, s, snapshot.ExtendOptions{Devices: o.devices, Size: n, Yes: o.yes, Force: o.force})
+			})
+		},
+	})
+	f := cmd.Flags()
+	f.StringArrayVar(&o.devices, "device", nil, "blank disk `DEV`ice to add to the store's volume group; may be repeated")
+	f.BoolVar(&o.yes, "yes", false, "the disks of --device may be taken whole")
+	f.BoolVar(&o.force, "force", false, "take disks that hold old data; it is lost")
+	return cmd
+}
+
+func (a *app) extend(ctx context.Context, s *snapshot.Store, o snapshot.ExtendOptions) error {
+	d := s.Driver()
+	err := fmt.Errorf("the %s driver cannot enlarge its backing store so: %w", d.Name(), snapshot.ErrNotSupported)
+	if e, ok := d.(snapshot.Extender); ok && len(o.Devices) > 0 {
+		err = e.Extend(ctx, o)
+	} else if g, ok := d.(snapshot.Grower); ok && len(o.Devices) == 0 {
+		err = g.Grow(ctx, o.Size)
 	}
-	if plus {
-		st, err := s.Driver().Status(ctx)
-		if err != nil {
-			return err
-		}
-		size += st.Data.Total
-	}
-	if err := g.Grow(ctx, size); err != nil {
+	switch {
+	case errors.Is(err, snapshot.ErrUnconfirmed):
+		return mendf(err, "say --yes if that is meant")
+	case err != nil && o.Size == 0 && len(o.Devices) == 0:
+		return mendf(err, "name the size: blockstore pool extend SIZE, or +SIZE")
+	case err != nil:
 		return err
 	}
 	return a.emitPool(ctx, s)

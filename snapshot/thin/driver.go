@@ -14,6 +14,7 @@ import (
 
 // driver is an open store on a thin pool.
 type driver struct {
+	kind   Kind
 	client *dm.Client
 	pool   *thinpool.Pool
 	config config
@@ -22,11 +23,12 @@ type driver struct {
 }
 
 var (
-	_ snapshot.Driver  = (*driver)(nil)
-	_ snapshot.Epoched = (*driver)(nil)
-	_ snapshot.Grower  = (*driver)(nil)
-	_ snapshot.Trimmer = (*driver)(nil)
-	_ snapshot.Roomy   = (*driver)(nil)
+	_ snapshot.Driver   = (*driver)(nil)
+	_ snapshot.Epoched  = (*driver)(nil)
+	_ snapshot.Grower   = (*driver)(nil)
+	_ snapshot.Extender = (*driver)(nil)
+	_ snapshot.Trimmer  = (*driver)(nil)
+	_ snapshot.Roomy    = (*driver)(nil)
 )
 
 // parallel bounds the removals under way: each waits for the kernel's grace periods, not for the processor.

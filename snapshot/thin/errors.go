@@ -8,6 +8,7 @@ import (
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/thinpool"
+	"blockstore.dev/blockstore/thinpool/lvm"
 )
 
 // kindError says what an error of the pool means to the store, without changing its text.
@@ -22,6 +23,7 @@ func (e *kindError) Unwrap() []error { return []error{e.kind, e.err} }
 // kinds are in the order of asking: a pool that needs a check is read-only too.
 func kinds() []kindError {
 	return []kindError{
+		{snapshot.ErrUnconfirmed, snapshot.ErrUnconfirmed},
 		{snapshot.ErrCorrupt, thinpool.ErrNeedsCheck},
 		{snapshot.ErrCorrupt, thinpool.ErrFailed},
 		{snapshot.ErrCorrupt, thinpool.ErrCorrupt},
@@ -38,6 +40,10 @@ func kinds() []kindError {
 		{snapshot.ErrInvalid, thinpool.ErrNotBlank},
 		{snapshot.ErrInvalid, thinpool.ErrInvalid},
 		{snapshot.ErrNotSupported, dm.ErrNotSupported},
+		{snapshot.ErrNotSupported, lvm.ErrMissing},
+		{snapshot.ErrBusy, lvm.ErrForeign},
+		{snapshot.ErrNotFound, lvm.ErrNotFound},
+		{snapshot.ErrNotFound, thinpool.ErrInactive},
 		{snapshot.ErrBusy, dm.ErrBusy},
 		{snapshot.ErrNoSpace, unix.ENOSPC},
 		{snapshot.ErrBusy, unix.EBUSY},

@@ -33,6 +33,8 @@ const (
 type Kind struct {
 	// Observer, if set, is told each device-mapper ioctl, see dm.Options: for tests that count them.
 	Observer func(dm.Call)
+	// Commands, if set, is told each command of LVM's before it runs.
+	Commands func(command string)
 }
 
 var _ snapshot.Kind = Kind{}
@@ -42,6 +44,8 @@ type config struct {
 	Pool       thinpool.Config `json:"pool"`
 	FileSystem fileSystem      `json:"file_system"`
 	BaseSize   int64           `json:"base_size"`
+	// LVM says that the pool is LVM's.
+	LVM *lvmPool `json:"lvm,omitempty"`
 }
 
 // Name is "devicemapper".
@@ -93,17 +97,13 @@ func (k Kind) Init(ctx context.Context, o snapshot.InitOptions) (json.RawMessage
 	if err := os.MkdirAll(driverDir(o.Root), 0o700); err != nil {
 		return nil, translate(err)
 	}
-	pool, err := thinpool.Create(ctx, client, create)
+	at := place{kind: k, client: client, root: o.Root}
+	c, pool, err := at.create(ctx, c, o, create)
 	if err != nil {
 		return nil, translate(err)
 	}
-	c.Pool = pool.Config()
-	err = c.makeBase(ctx, pool)
-	if err == nil {
-		err = pool.Close(ctx)
-	}
-	if err != nil {
-		return nil, translate(errors.Join(err, thinpool.Destroy(context.WithoutCancel(ctx), client, c.Pool)))
+	if err = errors.Join(c.makeBase(ctx, pool), pool.Close(context.WithoutCancel(ctx))); err != nil {
+		return nil, translate(errors.Join(err, at.destroy(context.WithoutCancel(ctx), c)))
 	}
 	return json.Marshal(c)
 }
@@ -114,14 +114,10 @@ func plan(o snapshot.InitOptions) (config, thinpool.CreateOptions, error) {
 	switch {
 	case o.Dataset != "":
 		return config{}, none, fmt.Errorf("--dataset is for the driver zfs: %w", snapshot.ErrInvalid)
-	case o.ThinPool != "":
-		return config{}, none, fmt.Errorf("--thin-pool: an existing pool cannot be used yet; give two blank devices by --data-device and --metadata-device: %w", snapshot.ErrNotSupported)
-	case len(o.Devices) > 0:
-		return config{}, none, fmt.Errorf("--device: LVM is not set up yet; give two blank devices by --data-device and --metadata-device: %w", snapshot.ErrNotSupported)
+	case backings(o) > 1:
+		return config{}, none, fmt.Errorf("--loopback, --device, --data-device and --thin-pool exclude each other: %w", snapshot.ErrInvalid)
 	case (o.DataDevice == "") != (o.MetadataDevice == ""):
 		return config{}, none, fmt.Errorf("--data-device and --metadata-device belong together: %w", snapshot.ErrInvalid)
-	case o.DataDevice != "" && o.Loopback != 0:
-		return config{}, none, fmt.Errorf("--loopback and --data-device exclude each other: %w", snapshot.ErrInvalid)
 	case o.BaseSize < 0 || o.Loopback < 0:
 		return config{}, none, fmt.Errorf("negative size: %w", snapshot.ErrInvalid)
 	}
@@ -147,6 +143,17 @@ func plan(o snapshot.InitOptions) (config, thinpool.CreateOptions, error) {
 	}
 	create.Config = c.Pool
 	return c, create, nil
+}
+
+// backings counts how many things to stand on are named.
+func backings(o snapshot.InitOptions) int {
+	n := 0
+	for _, named := range []bool{o.Loopback != 0, len(o.Devices) > 0, o.DataDevice != "", o.ThinPool != ""} {
+		if named {
+			n++
+		}
+	}
+	return n
 }
 
 // poolConfig is the loopback pool of a store: all of it follows from the store's identity and directory, so that an
@@ -195,6 +202,9 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Driver
 	if err != nil {
 		return nil, err
 	}
+	if err := (place{kind: k, client: client, root: o.Root}).wake(ctx, c); err != nil {
+		return nil, translate(errors.Join(err, client.Close()))
+	}
 	pool, err := thinpool.Open(ctx, client, c.Pool)
 	if err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
@@ -203,7 +213,7 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Driver
 	if err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
 	}
-	d := &driver{client: client, pool: pool, config: c, reserve: reserveOf(st)}
+	d := &driver{kind: k, client: client, pool: pool, config: c, reserve: reserveOf(st)}
 	if _, err := d.deactivateIdle(ctx); err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
 	}
@@ -221,20 +231,24 @@ func (k Kind) Destroy(ctx context.Context, o snapshot.OpenOptions) error {
 		return err
 	}
 	defer client.Close()
-	return translate(thinpool.Destroy(ctx, client, c.Pool))
+	return translate((place{kind: k, client: client, root: o.Root}).destroy(ctx, c))
 }
 
-// parseConfig reads what Init returned; without it, of an Init that was cut short, it is a loopback pool's.
+// parseConfig reads what Init returned; without it, of an Init that was cut short, what it noted of others' devices, or
+// else it is a loopback pool's.
 func parseConfig(o snapshot.OpenOptions) (config, error) {
 	pool, err := poolConfig(o.Root, o.StoreID)
 	if err != nil {
 		return config{}, err
 	}
 	c := config{Pool: pool}
-	if len(o.Config) == 0 {
-		return c, nil
+	kept := []byte(o.Config)
+	if len(kept) == 0 {
+		if kept, err = readNote(o.Root); err != nil || kept == nil {
+			return c, err
+		}
 	}
-	if err := json.Unmarshal(o.Config, &c); err != nil {
+	if err := json.Unmarshal(kept, &c); err != nil {
 		return config{}, fmt.Errorf("reading the driver's configuration: %w: %w", snapshot.ErrCorrupt, err)
 	}
 	if c.Pool.Identity != pool.Identity {

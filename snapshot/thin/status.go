@@ -115,33 +115,28 @@ func (d *driver) Check(ctx context.Context, known []snapshot.Volume) ([]snapshot
 	return found, nil
 }
 
-// Epoch is the pool's transaction id.
+// Epoch is the pool's: its transaction id, unless it is somebody else's.
 func (d *driver) Epoch(ctx context.Context) (uint64, error) {
-	st, err := d.pool.Status(ctx)
-	if err == nil {
-		err = failed(st)
-	}
-	return uint64(st.TransactionID), translate(err)
+	n, err := d.pool.Epoch(ctx)
+	return n, translate(err)
 }
 
-// failed is the error of a pool that cannot say its transaction id.
-func failed(st thinpool.Status) error {
-	if st.Mode == dm.PoolFail || st.Mode == dm.PoolError {
-		return st.Err()
-	}
-	return nil
-}
-
-// SetEpoch changes the pool's transaction id.
+// SetEpoch raises it.
 func (d *driver) SetEpoch(ctx context.Context, from, to uint64) error {
-	return translate(d.pool.SetTransactionID(ctx, dm.TransactionID(from), dm.TransactionID(to)))
+	return translate(d.pool.SetEpoch(ctx, from, to))
 }
 
 // Grow makes the data size bytes large, and the metadata as large as goes with it. On devices, which the store cannot
-// grow, size is 0: the pool takes what they have been grown to.
+// grow, size is 0: the pool takes what they have been grown to. LVM's pool of our own group is extended from the group.
 func (d *driver) Grow(ctx context.Context, size int64) error {
 	if size < 0 {
 		return fmt.Errorf("growing to %d bytes: %w", size, snapshot.ErrInvalid)
+	}
+	if d.config.Pool.Share != nil {
+		return translate(d.extendLVM(ctx, snapshot.ExtendOptions{Size: size}))
+	}
+	if size == 0 && d.config.Pool.Loopback {
+		return fmt.Errorf("a loopback file grows to a size that is named: %w", snapshot.ErrInvalid)
 	}
 	st, err := d.pool.Status(ctx)
 	if err != nil {
@@ -229,18 +224,14 @@ func (d *driver) rows(st thinpool.Status) []snapshot.Row {
 	c := d.config
 	used, total := st.DataBytes()
 	mused, mtotal := st.MetadataBytes()
-	backing := "devices"
-	if c.Pool.Loopback {
-		backing = "loopback files"
-	}
 	rows := []snapshot.Row{
 		{Label: "Pool Name", Value: c.Pool.PoolName()},
 		{Label: "Pool Blocksize", Value: humanize.IBytes(c.Pool.BlockSize.Bytes())},
 		{Label: "Base Device Size", Value: humanize.IBytes(uint64(c.BaseSize))},
 		{Label: "Backing Filesystem", Value: string(c.FileSystem)},
-		{Label: "Backing", Value: backing},
-		{Label: "Data file", Value: c.Pool.Data},
-		{Label: "Metadata file", Value: c.Pool.Metadata},
+	}
+	rows = append(rows, c.backingRows()...)
+	rows = append(rows, []snapshot.Row{
 		{Label: "Data Space Used", Value: humanize.IBytes(used)},
 		{Label: "Data Space Total", Value: humanize.IBytes(total)},
 		{Label: "Data Space Available", Value: humanize.IBytes(total - min(used, total))},
@@ -253,7 +244,7 @@ func (d *driver) rows(st thinpool.Status) []snapshot.Row {
 		{Label: "Transaction Id", Value: fmt.Sprint(st.TransactionID)},
 		{Label: "Snapshots Taken", Value: fmt.Sprintf("%d of %d in the pool's life", st.Snapshots, thinpool.SnapshotLimit)},
 		{Label: "Deferred Removal Enabled", Value: "true"},
-	}
+	}...)
 	if st.Snapshots >= thinpool.SnapshotWarning {
 		rows = append(rows, snapshot.Row{Label: "WARNING", Value: "more than half of the pool's snapshots are used up: plan a move to a new pool"})
 	}

@@ -55,7 +55,9 @@ func newStore(t *testing.T, change ...func(*snapshot.InitOptions)) *store {
 	s.base = snapshot.Volume{ID: snapshot.Base, Size: o.BaseSize, Sealed: true}
 	s.reopen()
 	t.Cleanup(func() {
-		require.NoError(t, s.driver.Close(context.Background()))
+		if s.driver != nil {
+			require.NoError(t, s.driver.Close(context.Background()))
+		}
 		require.NoError(t, s.kind.Destroy(context.Background(), s.open))
 		require.NoError(t, s.kind.Destroy(context.Background(), s.open), "destroying twice is no error")
 		entries, err := os.ReadDir(filepath.Join(o.Root, "driver"))
@@ -418,8 +420,8 @@ func TestGrowAndEpoch(t *testing.T) {
 func TestOptionsThatCannotBeFollowed(t *testing.T) {
 	for name, o := range map[string]snapshot.InitOptions{
 		"--dataset":         {Dataset: "tank/x"},
-		"--thin-pool":       {ThinPool: "pool"},
-		"--device":          {Devices: []string{"/dev/x"}},
+		"--thin-pool":       {ThinPool: "pool", Loopback: 1 << 30},
+		"--device":          {Devices: []string{"/dev/x"}, DataDevice: "/dev/x", MetadataDevice: "/dev/y"},
 		"--metadata-device": {DataDevice: "/dev/x"},
 		"--loopback":        {DataDevice: "/dev/x", MetadataDevice: "/dev/y", Loopback: 1 << 30},
 		"zfs":               {FileSystem: "zfs"},
