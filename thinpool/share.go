@@ -76,12 +76,29 @@ func (c Config) ours(all []DeviceDetails) []DeviceDetails {
 	}
 	var ours []DeviceDetails
 	for _, d := range all {
-		if d.ID >= c.Share.First && d.ID-c.Share.First < ShareDevices {
-			d.ID -= c.Share.First
+		if id, ok := c.ownID(d.ID); ok {
+			d.ID = id
 			ours = append(ours, d)
 		}
 	}
 	return ours
+}
+
+// ownID is the inverse of kernelID.
+func (c Config) ownID(kernel dm.DeviceID) (dm.DeviceID, bool) {
+	if c.Share == nil {
+		return kernel, true
+	}
+	return kernel - c.Share.First, kernel >= c.Share.First && kernel-c.Share.First < ShareDevices
+}
+
+// InMetadata is the number by which a view of the pool's metadata knows a thin device.
+func (p *Pool) InMetadata(id dm.DeviceID) dm.DeviceID { return p.config.kernelID(id) }
+
+// FromMetadata is the inverse of InMetadata. Of a device that is not this pool's, but of somebody with whom it is shared,
+// it says so.
+func (p *Pool) FromMetadata(kernel dm.DeviceID) (id dm.DeviceID, ours bool) {
+	return p.config.ownID(kernel)
 }
 
 // own refuses what only the pool's owner may do.

@@ -69,7 +69,7 @@ func TestCommandLineMistakes(t *testing.T) {
 		{"file system that is none", []string{"init", "--fs", "ntfs"}, `--fs "ntfs"`},
 		{"half a pool", []string{"init", "--data-device", "/dev/x"}, "belong together"},
 		{"two backings", []string{"init", "--data-device", "/dev/x", "--metadata-device", "/dev/y", "--loopback", "1G"}, "exclude"},
-		{"two backings of ZFS", []string{"init", "--dataset", "tank", "--loopback", "1G"}, "--dataset excludes"},
+		{"two backings of ZFS", []string{"init", "--dataset", "tank", "--loopback", "1G"}, "--loopback and --dataset exclude"},
 		{"dataset of another driver", []string{"init", "--dataset", "tank", "--driver", "btrfs"}, "--dataset is for --driver zfs"},
 		{"too few arguments", []string{"tag", "a"}, "tag takes 2 arguments"},
 		{"too many arguments", []string{"info", "a"}, "info takes no argument"},

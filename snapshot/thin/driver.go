@@ -36,6 +36,9 @@ const parallel = 8
 
 func deviceID(id snapshot.VolumeID) dm.DeviceID { return dm.DeviceID(id) }
 
+// inMetadata is the number by which the pool's metadata know a volume.
+func (d *driver) inMetadata(id snapshot.VolumeID) dm.DeviceID { return d.pool.InMetadata(deviceID(id)) }
+
 // Name is "devicemapper".
 func (*driver) Name() string { return Name }
 

@@ -29,13 +29,13 @@ func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, 
 }
 
 func (d *driver) usage(ctx context.Context, m *metadata.View, v snapshot.Volume) (snapshot.Usage, error) {
-	dev, err := m.Device(ctx, deviceID(v.ID))
+	dev, err := m.Device(ctx, d.inMetadata(v.ID))
 	if err != nil {
 		return snapshot.Usage{}, err
 	}
 	added := dev.Mapped
 	if v.ID != snapshot.Base {
-		added, err = addedBlocks(ctx, m, metadata.DeltaOptions{Left: deviceID(v.Origin), Right: dev.ID})
+		added, err = addedBlocks(ctx, m, metadata.DeltaOptions{Left: d.inMetadata(v.Origin), Right: dev.ID})
 		if errors.Is(err, thinpool.ErrNotFound) {
 			added, err = dev.Mapped, nil
 		}

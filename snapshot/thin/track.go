@@ -25,7 +25,7 @@ func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snaps
 	equal := false
 	err := d.pool.Glance(ctx, func(m *metadata.View) error {
 		equal = true
-		for _, err := range m.Delta(ctx, metadata.DeltaOptions{Left: deviceID(lower.ID), Right: deviceID(upper.ID)}) {
+		for _, err := range m.Delta(ctx, metadata.DeltaOptions{Left: d.inMetadata(lower.ID), Right: d.inMetadata(upper.ID)}) {
 			equal = false
 			return err
 		}
