@@ -11,7 +11,8 @@
 // an overlay whose upper layer is a tmpfs: everything can be written and the
 // host sees none of it. The command starts in the caller's working directory.
 //
-//   - --disk SIZE gives blank disks /dev/ubda, /dev/ubdb, ...
+//   - --disk SIZE gives blank disks /dev/ubda, /dev/ubdb, ...; --disk /PATH is a
+//     file that keeps what was written, also when the machine is killed.
 //   - --share DIR shows a host directory at its own path for reading and
 //     writing: results leave the machine there.
 //   - $BSTEST_DIR (also $TMPDIR) is an ext4 file system on a disk of its own.
