@@ -1,5 +1,5 @@
 # make help lists the targets. Everything runs without a terminal and without questions.
-# What needs root: deps, test, test-host, test-uml, test-vm, realimage, vmimage, demo, bench-docker, bench-containerd.
+# What needs root: deps, test, test-host, test-uml, test-vm, realimage, vmimage, vagrant-box, demo, bench-docker, bench-containerd.
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -103,6 +103,30 @@ else
 	bin/tiers vm $(addprefix --vm-all=,$(VM_ALL)) $(PKG)
 endif
 
+# The box of the Vagrant machine: a public one by default, local/blockstore is ours. See vagrant/Vagrantfile.
+BLOCKSTORE_BOX ?= debian/bookworm64
+export BLOCKSTORE_BOX
+
+.PHONY: vagrant-box
+vagrant-box: ## make a Vagrant box for libvirt of the virtual machine's image, and add it as local/blockstore
+	scripts/deps vagrant
+	vagrant box add --force --name local/blockstore $$(vagrant/box/make)
+
+# Emulation where libvirt's KVM would not boot our box.
+.PHONY: vagrant-up
+vagrant-up: ## start and provision the Vagrant machine; BLOCKSTORE_BOX=local/blockstore takes our box
+	export BLOCKSTORE_DRIVER=$${BLOCKSTORE_DRIVER:-$$([ $(BLOCKSTORE_BOX) != local/blockstore ] || vagrant/vm/run driver)}; \
+	cd vagrant && bash -o pipefail -c 'vagrant up | grep -v Progress:'
+
+.PHONY: vagrant-test
+vagrant-test: build tools ## all tests of PKG in the Vagrant machine that is up, with a report; ARGS are the test binaries'
+	mkdir -p out/vagrant
+	TMPDIR=$(CURDIR)/out/vagrant bin/tiers gotest --in-vm --vm vagrant/ssh --vm-timeout 3h $(PKG) $(if $(ARGS),-- $(ARGS))
+
+.PHONY: vagrant-down
+vagrant-down: ## destroy the Vagrant machine
+	cd vagrant && vagrant destroy --force
+
 .PHONY: check
 check: fmt vet staticcheck generated race ## format, vet, staticcheck, generated files, race detector
 
@@ -152,5 +176,5 @@ bench-containerd: deps ## containerd's snapshotters side by side, takes long; OU
 		--operations 5 --base-size 2G --image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
 
 .PHONY: clean
-clean: ## remove what was built; the cache with the real image stays
+clean: ## remove what was built; the cache with the images stays
 	rm -rf bin out

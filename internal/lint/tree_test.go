@@ -91,7 +91,7 @@ func load(root fs.FS) (*tree, error) {
 		if err != nil {
 			return err
 		}
-		built := slices.Contains([]string{".git", "bin", "out"}, p)
+		built := slices.Contains([]string{".git", "bin", "out", "vagrant/.vagrant"}, p)
 		switch {
 		case built && d.IsDir():
 			return fs.SkipDir

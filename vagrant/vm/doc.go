@@ -4,12 +4,15 @@
 //
 //	vagrant/vm/run [--mem 2G] [--disk 2G]... [--udev|--systemd] [--timeout 10m] [-e VAR=VAL] -- COMMAND [ARG]...
 //
-// It boots Debian's kernel and programs in QEMU, with KVM where the host has
-// one that a machine boots with, else by emulation on any host: then it is
-// for correctness and counts, not for speed. A boot takes seven seconds, a
-// processor is ten to twenty times slower than the host's. The image is
-// built by ./make at the first run, which takes six minutes, and kept in the
-// cache.
+// It boots Debian's kernel and programs in QEMU, with KVM where a machine
+// boots with the host's (tried once per boot of the host), else by emulation:
+// then it is for correctness and counts, not for speed. A boot takes seven
+// seconds, a processor is ten to twenty times slower than the host's. The
+// image is built by ./make at the first run, which takes six minutes on two
+// idle processors, and kept in the cache.
+//
+//	vagrant/vm/run driver       which of libvirt's drivers boots the image here: kvm or qemu
+//	vagrant/vm/run initrd FILE  the initial file system of Vagrant's box (../box)
 //
 // # What the command sees
 //
@@ -20,7 +23,8 @@
 // everything can be written and the host sees none of it. The command starts
 // in the caller's working directory.
 //
-//   - --disk SIZE gives blank disks /dev/vda, /dev/vdb, ...
+//   - --disk SIZE gives blank disks /dev/vda, /dev/vdb, ...; --disk /PATH is a
+//     file that keeps what was written, also when the machine is killed.
 //   - --share DIR shows a host directory at its own path for reading and
 //     writing: results leave the machine there.
 //   - $BSTEST_DIR (also $TMPDIR) is an ext4 file system on a disk of its own.

@@ -41,8 +41,12 @@ const (
 
 // guest is process 1 of the machine, started from the initial file system.
 func guest(work string) {
-	if work == probing {
+	switch work {
+	case probing:
 		fmt.Println(probed)
+		machine.Halt()
+	case boxed:
+		fmt.Println("init:", bootBox())
 		machine.Halt()
 	}
 	if err := enterRoot(); err != nil {
@@ -56,27 +60,15 @@ func guest(work string) {
 // enterRoot loads what the root needs and goes there, with the machine's own
 // file systems mounted in it.
 func enterRoot() error {
-	for _, m := range []struct{ dir, fs, data string }{
-		{"/proc", "proc", ""}, {"/sys", "sysfs", ""}, {"/dev", "devtmpfs", "mode=755"},
-	} {
-		if err := machine.MountAt(m.dir, m.fs, m.data); err != nil {
-			return err
-		}
-	}
-	if err := loadModules("/modules"); err != nil {
+	if err := prepareKernel(); err != nil {
 		return err
 	}
 	root, err := findDisk(rootSerial)
 	if err != nil {
 		return err
 	}
-	if err := unix.Mount(root, newRoot, "ext4", unix.MS_NOATIME, ""); err != nil {
-		return fmt.Errorf("mounting the root: %w", err)
-	}
-	for _, dir := range []string{"/proc", "/sys", "/dev"} {
-		if err := unix.Mount(dir, newRoot+dir, "", unix.MS_MOVE, ""); err != nil {
-			return fmt.Errorf("moving %s: %w", dir, err)
-		}
+	if err := mountRoot(root); err != nil {
+		return err
 	}
 	for _, m := range []struct{ dir, fs, data string }{
 		{"/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666"},
@@ -98,6 +90,59 @@ func enterRoot() error {
 		return err
 	}
 	return machine.MoveRoot(newRoot)
+}
+
+// prepareKernel mounts the kernel's file systems in the initial one and loads
+// what reaches the root.
+func prepareKernel() error {
+	for _, m := range []struct{ dir, fs, data string }{
+		{"/proc", "proc", ""}, {"/sys", "sysfs", ""}, {"/dev", "devtmpfs", "mode=755"},
+	} {
+		if err := machine.MountAt(m.dir, m.fs, m.data); err != nil {
+			return err
+		}
+	}
+	return loadModules("/modules")
+}
+
+// mountRoot mounts the root, and moves the kernel's file systems into it.
+func mountRoot(device string) error {
+	if err := unix.Mount(device, newRoot, "ext4", unix.MS_NOATIME, ""); err != nil {
+		return fmt.Errorf("mounting the root: %w", err)
+	}
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if err := unix.Mount(dir, newRoot+dir, "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("moving %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// boxed stands in the place of a work directory in Vagrant's box (../box), a
+// machine like any other, whose disk keeps what is written.
+const boxed = "box"
+
+// bootBox becomes systemd. It returns only an error.
+func bootBox() error {
+	const disk = "/dev/vda"
+	if err := prepareKernel(); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(diskLimit); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(disk); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("no %s", disk)
+		}
+	}
+	if err := mountRoot(disk); err != nil {
+		return err
+	}
+	if err := machine.MoveRoot(newRoot); err != nil {
+		return err
+	}
+	return unix.Exec("/sbin/init", []string{"/sbin/init"}, []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TERM=linux"})
 }
 
 func mount9p(dir, tag, data string, flags uintptr) error {

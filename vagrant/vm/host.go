@@ -15,6 +15,9 @@ import (
 	"blockstore.dev/blockstore/vagrant/machine"
 )
 
+// emulator is QEMU's program.
+const emulator = "qemu-system-x86_64"
+
 // maxDisks is how many disks --disk may ask for. Each takes a slot of the
 // machine's one PCI bus, and so do the other devices and the shares.
 const maxDisks = 12
@@ -60,9 +63,9 @@ func (o *ownOptions) addFlags(flags *flag.FlagSet) {
 
 // boot says how QEMU is started.
 func (o *ownOptions) boot(ctx context.Context, p machine.Plan, c *machine.Config) (machine.Program, error) {
-	qemu, err := exec.LookPath("qemu-system-x86_64")
+	qemu, err := exec.LookPath(emulator)
 	if err != nil {
-		return machine.Program{}, errors.New("no qemu-system-x86_64 on the path: apt-get install qemu-system-x86")
+		return machine.Program{}, errors.New("no " + emulator + " on the path: apt-get install qemu-system-x86")
 	}
 	img, err := makeImage(ctx)
 	if err != nil {
