@@ -25,6 +25,9 @@ func newWorld(t *testing.T) machinetest.World {
 	}
 	here, err := os.Getwd()
 	require.NoError(t, err)
+	if exec.Command("./make", "cached").Run() != nil {
+		t.Skip("no image in the cache: make vmimage")
+	}
 	return machinetest.NewWorld(t, "BSTEST_VM_MAKE="+filepath.Join(here, "make"))
 }
 
