@@ -202,9 +202,8 @@ func ghostGUID(b *bare, id snapshot.VolumeID) uint64 {
 }
 
 // TestGhostsGiveSpaceBack: what only the removed volume held is freed, whoever else stays.
-func TestGhostsGiveSpaceBack(t *testing.T) { bothWays(t, ghostsGiveSpaceBack) }
-
-func ghostsGiveSpaceBack(t *testing.T, b *bare) {
+func TestGhostsGiveSpaceBack(t *testing.T) {
+	b := newBare(t)
 	ctx := t.Context()
 	used := func() int64 {
 		require.NoError(t, b.zfs.Sync(ctx, b.pool))
@@ -224,9 +223,8 @@ func ghostsGiveSpaceBack(t *testing.T, b *bare) {
 }
 
 // TestSweep: what a crash can leave is gone after the next opening, and nothing else.
-func TestSweep(t *testing.T) { bothWays(t, sweep) }
-
-func sweep(t *testing.T, b *bare) {
+func TestSweep(t *testing.T) {
+	b := newBare(t)
 	ctx := t.Context()
 	layer := b.sealed(b.make(20, base))
 	c := b.make(21, layer)
@@ -249,9 +247,8 @@ func sweep(t *testing.T, b *bare) {
 }
 
 // TestForeign: snapshots and datasets of others are named and stay.
-func TestForeign(t *testing.T) { bothWays(t, foreign) }
-
-func foreign(t *testing.T, b *bare) {
+func TestForeign(t *testing.T) {
+	b := newBare(t)
 	ctx := t.Context()
 	v := b.make(20, base)
 	foreign := b.root.volume(v.ID) + "@autosnap_2026"
