@@ -17,10 +17,10 @@ import (
 // says it of a pool of our own, is not ours to write. The mark is written once and never again.
 const (
 	// markID is among the numbers that a pool's user keeps for itself, beside the base.
-	markID   dm.DeviceID = 1
-	markSize             = 4096
-	// markDevice is the length of the mark's device in bytes.
-	markDevice = 1 << 20
+	markID dm.DeviceID = 1
+	// markSize is what of it is read and written, markDevice the length of its device, in bytes.
+	markSize   int    = 4096
+	markDevice uint64 = 1 << 20
 )
 
 type markState int

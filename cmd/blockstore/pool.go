@@ -76,11 +76,14 @@ first; a twentieth of what is free then stays free.`,
 			if (o.yes || o.force) && len(o.devices) == 0 {
 				return usagef("--yes and --force are for --device")
 			}
+			devices, err := a.files(o.devices)
+			if err != nil {
+				return err
+			}
 			var n int64
 			text := strings.Join(args, "")
 			plus := strings.HasPrefix(text, "+")
 			if text != "" {
-				var err error
 				if n, err = size.Parse(strings.TrimPrefix(text, "+")); err != nil {
 					return usageError{err}
 				}
@@ -93,7 +96,7 @@ first; a twentieth of what is free then stays free.`,
 					}
 					n += st.Data.Total
 				}
-				return a.extend(ctx, s, snapshot.ExtendOptions{Devices: o.devices, Size: n, Yes: o.yes, Force: o.force})
+				return a.extend(ctx, s, snapshot.ExtendOptions{Devices: devices, Size: n, Yes: o.yes, Force: o.force})
 			})
 		},
 	})
@@ -102,6 +105,19 @@ first; a twentieth of what is free then stays free.`,
 	f.BoolVar(&o.yes, "yes", false, "the disks of --device may be taken whole")
 	f.BoolVar(&o.force, "force", false, "take disks that hold old data; it is lost")
 	return cmd
+}
+
+// files is file for several.
+func (a *app) files(names []string) ([]string, error) {
+	var all []string
+	for _, name := range names {
+		f, err := a.file(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
 }
 
 func (a *app) extend(ctx context.Context, s *snapshot.Store, o snapshot.ExtendOptions) error {
