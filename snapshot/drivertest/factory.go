@@ -18,6 +18,9 @@ const (
 	PointInTime Ability = "point-in-time"
 	// SpaceBack: the backing store's used space goes down after removal.
 	SpaceBack Ability = "space-back"
+	// BackingFiles: what the backing store holds is in files below the root, as far as
+	// SpaceBack is concerned.
+	BackingFiles Ability = "backing-files"
 	// ExclusiveUsage: Usage.Added counts what was written and not more.
 	ExclusiveUsage Ability = "exclusive-usage"
 	// SealedByKernel: the kernel itself refuses writes to sealed volumes, through
@@ -42,6 +45,9 @@ type Factory struct {
 	// Scale divides the counts of the long cases (layers, creators, rounds), for
 	// slow machines. 0 is 1.
 	Scale int
+	// Only are the names of the cases that Run runs, nil for all: for a second form of
+	// a driver that differs from the first in a few things.
+	Only []string
 	// Unsupported abilities, each with the reason; the cases about them are
 	// skipped with it.
 	Unsupported map[Ability]string

@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"os"
+	"slices"
 	"testing"
 )
 
@@ -24,9 +25,12 @@ func Run(t *testing.T, f Factory) {
 	if err := f.Kind.Probe(t.Context()); err != nil {
 		t.Skipf("this kernel cannot run the driver %s: %v", f.Kind.Name(), err)
 	}
-	checkNames(t)
+	checkNames(t, f.Only)
 	var shared *env
 	for _, c := range cases() {
+		if f.Only != nil && !slices.Contains(f.Only, c.name) {
+			continue
+		}
 		own := c.own || c.small
 		if !own && shared == nil {
 			shared = makeEnv(t, f, f.BaseSize)
@@ -70,12 +74,17 @@ func cases() []testCase {
 }
 
 // checkNames keeps names usable as filters and unique.
-func checkNames(t *testing.T) {
+func checkNames(t *testing.T, only []string) {
 	seen := map[string]bool{}
 	for _, c := range cases() {
 		if seen[c.name] {
 			t.Fatalf("two cases are named %s", c.name)
 		}
 		seen[c.name] = true
+	}
+	for _, name := range only {
+		if !seen[name] {
+			t.Fatalf("no case is named %s", name)
+		}
 	}
 }

@@ -199,9 +199,10 @@ func (d *driver) deactivateIdle(ctx context.Context) (left int, err error) {
 }
 
 // Close takes idle devices and the pool away. While a volume is in use the pool stays for it, and Open takes over.
+// Somebody else's pool stays in any case, and is let go.
 func (d *driver) Close(ctx context.Context) error {
 	left, err := d.deactivateIdle(ctx)
-	if err == nil && left == 0 {
+	if err == nil && (left == 0 || d.config.Pool.Share != nil) {
 		if err = d.pool.Close(ctx); errors.Is(err, thinpool.ErrBusy) {
 			err = nil
 		}

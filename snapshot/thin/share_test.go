@@ -22,6 +22,7 @@ func TestConformanceThinPool(t *testing.T) {
 	needLVM(t)
 	f := newForeignPool(t, 6<<30)
 	suite := factory("ext4")
+	suite.Unsupported = onDisks()
 	suite.Prepare = func(_ testing.TB, o *snapshot.InitOptions) { o.FileSystem, o.ThinPool = "ext4", f.pool() }
 	drivertest.Run(t, suite)
 	f.untouched()
@@ -34,6 +35,7 @@ const crashPool = "BLOCKSTORE_TEST_POOL"
 // TestCrashThinPool kills at each step of each operation in a pool that is nobody's but its maker's.
 func TestCrashThinPool(t *testing.T) {
 	f := factory("ext4")
+	f.Unsupported = onDisks()
 	f.Prepare = func(_ testing.TB, o *snapshot.InitOptions) { o.FileSystem, o.ThinPool = "ext4", os.Getenv(crashPool) }
 	if os.Getenv(crashPool) == "" {
 		needLVM(t)
