@@ -38,6 +38,7 @@ type options struct {
 	machineFlags []string      // more flags for the program that boots
 	umlAll       []string      // packages all of whose tests run in the uml tier too
 	vmAll        []string      // the same for the vm tier
+	vmLeave      []string      // packages that the vm tier leaves to `make test-vm`
 	packages     []string
 	testFlags    []string
 }
@@ -87,6 +88,10 @@ func parseOptions(verb string, args []string) (options, error) {
 	})
 	flags.Func("vm-all", "`package` whose tests all run in the vm tier too, skipped elsewhere or not", func(s string) error {
 		o.vmAll = append(o.vmAll, s)
+		return nil
+	})
+	flags.Func("vm-leave", "`package` whose tests the vm tier does not run, and says so: by emulation they take too long", func(s string) error {
+		o.vmLeave = append(o.vmLeave, s)
 		return nil
 	})
 	if i := slices.Index(args, "--"); i >= 0 {
@@ -153,12 +158,33 @@ func runTier(ctx context.Context, o options, name string, before []*tier) (*tier
 	if name == vmTier {
 		var flags map[string][]string
 		selection, flags = vmSelection(before, whole)
+		if err := leaveOut(ctx, selection, o.vmLeave); err != nil {
+			return nil, err
+		}
 		k = vmKernel(o, flags)
 	}
 	if len(selection) == 0 {
 		return nil, nil
 	}
 	return runMachines(ctx, o, k, selection)
+}
+
+// leaveOut takes packages out of what the vm tier runs, and says so.
+func leaveOut(ctx context.Context, selection map[string][]string, patterns []string) error {
+	if len(patterns) == 0 {
+		return nil
+	}
+	packages, err := listPackages(ctx, patterns)
+	if err != nil {
+		return err
+	}
+	for _, pkg := range packages {
+		if n := len(selection[pkg]); n > 0 {
+			fmt.Printf("%s: %d tests of %s are left to `make test-vm`\n", vmTier, n, pkg)
+			delete(selection, pkg)
+		}
+	}
+	return nil
 }
 
 // wholePackages are those all of whose tests run in a tier.
