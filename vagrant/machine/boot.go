@@ -113,7 +113,10 @@ func (m instance) result(stopped, waitErr error, console *tail) (int, error) {
 		return ExitTimeout, fmt.Errorf("%w; end of the console:\n%s", stopped, console.lastLines(12))
 	}
 	text, err := os.ReadFile(filepath.Join(m.work, statusFile))
-	if err != nil || bytes.Contains(console.bytes(), []byte("Kernel panic")) {
+	if bytes.Contains(console.bytes(), []byte("Kernel panic")) {
+		return ExitMachine, fmt.Errorf("the machine ended, since its kernel panicked; end of the console:\n%s", console.lastLines(60))
+	}
+	if err != nil {
 		return ExitMachine, fmt.Errorf("the machine ended without a result (%v); end of the console:\n%s", waitErr, console.lastLines(40))
 	}
 	status, message, _ := strings.Cut(string(text), "\n")

@@ -67,7 +67,7 @@ func TestExitStatus(t *testing.T) {
 		{"not found", []string{"--", "bstest-no-such-command"}, machine.ExitNotFound, "executable file not found"},
 		{"signal", []string{"--", "sh", "-c", "kill -9 $$"}, 128 + 9, "killed"},
 		{"time limit", []string{"--timeout=4s", "--", "sleep", "1000"}, machine.ExitTimeout, "time limit of 4s reached"},
-		{"panic", []string{"--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"}, machine.ExitMachine, "Kernel panic"},
+		{"panic", []string{"--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"}, machine.ExitMachine, "its kernel panicked"},
 		{"power off", []string{"--", "sh", "-c", "echo o >/proc/sysrq-trigger; sleep 1000"}, machine.ExitMachine, "without a result"},
 		{"no memory", []string{"--mem=1M", "--timeout=20s", "--", "true"}, machine.ExitMachine, "without a result"},
 		{"usage", []string{"--"}, machine.ExitUsage, "no command"},

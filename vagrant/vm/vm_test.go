@@ -80,7 +80,7 @@ func TestExitStatus(t *testing.T) {
 		stderr string
 	}{
 		{"time limit", []string{"--timeout=3s", "--", "sleep", "1000"}, machine.ExitTimeout, "time limit of 3s reached"},
-		{"panic", []string{"--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"}, machine.ExitMachine, "Kernel panic"},
+		{"panic", []string{"--", "sh", "-c", "echo c >/proc/sysrq-trigger; sleep 1000"}, machine.ExitMachine, "its kernel panicked"},
 		{"usage", []string{"--accel=magic", "--", "true"}, machine.ExitUsage, "none of kvm, tcg, auto"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
