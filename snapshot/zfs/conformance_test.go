@@ -95,6 +95,18 @@ func TestConformance(t *testing.T) {
 	drivertest.Run(t, factory())
 }
 
+// TestConformanceShort are the driver's cases and one of each other kind, which an
+// emulated processor does in minutes.
+func TestConformanceShort(t *testing.T) {
+	needZFS(t)
+	f := factory()
+	f.Only = []string{
+		"DriverCreateReplaces", "DriverRemoveMissing", "DriverSealedVolume", "DriverBusy", "DriverUnpackAbandoned",
+		"DriverReadOnlyActivation", "DriverCheckMissing", "UsageGrows", "LoadRefused", "FreezeParent", "DiscardInUse",
+	}
+	drivertest.Run(t, f)
+}
+
 func TestCrash(t *testing.T) {
 	needZFS(t)
 	drivertest.RunCrash(t, factory())

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,13 +33,13 @@ type options struct {
 	inVM         bool   // gotest runs in the virtual machine
 	memory       string
 	machines     int
-	timeout      time.Duration // of one package's tests
-	still        time.Duration // of a machine in which no test says anything
-	vmTimeout    time.Duration // of one package's tests in the virtual machine
-	machineFlags []string      // more flags for the program that boots
-	umlAll       []string      // packages all of whose tests run in the uml tier too
-	vmAll        []string      // the same for the vm tier
-	vmLeave      []string      // packages that the vm tier leaves to `make test-vm`
+	timeout      time.Duration  // of one package's tests
+	still        time.Duration  // of a machine in which no test says anything
+	vmTimeout    time.Duration  // of one package's tests in the virtual machine
+	machineFlags []string       // more flags for the program that boots
+	umlAll       []string       // packages all of whose tests run in the uml tier too
+	vmAll        []string       // the same for the vm tier
+	vmLeave      *regexp.Regexp // tests that the vm tier leaves to `make test-vm`, as "package test"; or nil
 	packages     []string
 	testFlags    []string
 }
@@ -90,9 +91,9 @@ func parseOptions(verb string, args []string) (options, error) {
 		o.vmAll = append(o.vmAll, s)
 		return nil
 	})
-	flags.Func("vm-leave", "`package` whose tests the vm tier does not run, and says so: by emulation they take too long", func(s string) error {
-		o.vmLeave = append(o.vmLeave, s)
-		return nil
+	flags.Func("vm-leave", "`regexp` of tests (\"package test\") that the vm tier does not run, since by emulation they take too long; the report says so", func(s string) (err error) {
+		o.vmLeave, err = regexp.Compile(s)
+		return err
 	})
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, o.testFlags = args[:i], args[i+1:]
@@ -157,10 +158,8 @@ func runTier(ctx context.Context, o options, name string, before []*tier) (*tier
 	selection := umlSelection(before[0], whole)
 	if name == vmTier {
 		var flags map[string][]string
+		leaveOut(before, o.vmLeave)
 		selection, flags = vmSelection(before, whole)
-		if err := leaveOut(ctx, selection, o.vmLeave); err != nil {
-			return nil, err
-		}
 		k = vmKernel(o, flags)
 	}
 	if len(selection) == 0 {
@@ -169,22 +168,16 @@ func runTier(ctx context.Context, o options, name string, before []*tier) (*tier
 	return runMachines(ctx, o, k, selection)
 }
 
-// leaveOut takes packages out of what the vm tier runs, and says so.
-func leaveOut(ctx context.Context, selection map[string][]string, patterns []string) error {
-	if len(patterns) == 0 {
-		return nil
-	}
-	packages, err := listPackages(ctx, patterns)
-	if err != nil {
-		return err
-	}
-	for _, pkg := range packages {
-		if n := len(selection[pkg]); n > 0 {
-			fmt.Printf("%s: %d tests of %s are left to `make test-vm`\n", vmTier, n, pkg)
-			delete(selection, pkg)
+// leaveOut has the report say of tests that the vm tier is not to run why that is.
+func leaveOut(tiers []*tier, which *regexp.Regexp) {
+	for _, t := range tiers {
+		for key, r := range t.results {
+			if which != nil && r.outcome == skipped && wantsVM(r.reason) && which.MatchString(key.String()) {
+				r.reason = "left to `make test-vm`, since it takes long by emulation"
+				t.results[key] = r
+			}
 		}
 	}
-	return nil
 }
 
 // wholePackages are those all of whose tests run in a tier.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -129,4 +130,21 @@ func TestUMLRuns(t *testing.T) {
 		{pkg: "a", run: "^TestX$|^TestY$|^TestCrashExt4$/^One$"},
 		{pkg: "whole"},
 	}, umlRuns(map[string][]string{"whole": nil, "a": {"^TestX$", "^TestConformance$", "^TestCrashExt4$", "^TestY$", "^TestCrashExt4$/^One$"}}))
+}
+
+// TestLeaveOut: what is left to `make test-vm` is not picked, is no failure, and says so.
+func TestLeaveOut(t *testing.T) {
+	host, vm := newTier(hostTier), newTier(vmTier)
+	host.results[testKey{"p/slow", "TestA"}] = result{outcome: skipped, reason: "no ZFS in this kernel"}
+	host.results[testKey{"p/slow", "TestB"}] = result{outcome: skipped, reason: "no device-mapper"}
+	host.results[testKey{"p/fast", "TestA"}] = result{outcome: skipped, reason: "no ZFS in this kernel"}
+	leaveOut([]*tier{host}, nil)
+	leaveOut([]*tier{host}, regexp.MustCompile("/slow "))
+	selection, _ := vmSelection([]*tier{host}, nil)
+	require.Equal(t, map[string][]string{"p/fast": {"^TestA$"}}, selection)
+	require.Equal(t, "no device-mapper", host.results[testKey{"p/slow", "TestB"}].reason)
+	vm.results[testKey{"p/fast", "TestA"}] = result{outcome: passed}
+	var text strings.Builder
+	require.NoError(t, report(&text, []*tier{host, vm}, nil))
+	require.Contains(t, text.String(), "p/slow TestA: left to `make test-vm`")
 }
