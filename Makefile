@@ -22,7 +22,7 @@ UML_ALL ?= ./e2e
 VM_ALL ?=
 # Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor (together more than an
 # hour): on ZFS the doors' and the command line's scripts, and of the driver what is not its own or a driver's case.
-VM_LEAVE ?= /(graphdriver|snapshotter|snapshotter/differ|cmd/blockstore) |/snapshot/zfs Test(Conformance|Crash)$$
+VM_LEAVE ?= /(graphdriver|snapshotter|snapshotter/differ|cmd/blockstore) |/snapshot/zfs Test(Conformance|Crash|StoreCounts)$$
 # Arguments of test-uml's and test-vm's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate; more flags of
 # the benchmarks.
 ARGS ?=

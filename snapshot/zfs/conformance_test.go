@@ -102,7 +102,7 @@ func TestConformanceShort(t *testing.T) {
 	f := factory()
 	f.Only = []string{
 		"DriverCreateReplaces", "DriverRemoveMissing", "DriverSealedVolume", "DriverBusy", "DriverUnpackAbandoned",
-		"DriverReadOnlyActivation", "DriverCheckMissing", "UsageGrows", "LoadRefused", "FreezeParent", "DiscardInUse",
+		"DriverReadOnlyActivation", "DriverCheckMissing", "UsageGrows", "FreezeParent", "DiscardInUse",
 	}
 	drivertest.Run(t, f)
 }
