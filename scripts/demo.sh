@@ -26,7 +26,7 @@ die() { echo "demo: $*" >&2; exit 1; }
 real=${REALIMAGE:-$(vagrant/realimage/make)}
 [ -e "$real/docker-archive.tar" ] || die "no image in $real: make realimage"
 
-if [ "$driver" = devicemapper ] && [ ! -e /dev/mapper/control ] && [ -z "${BLOCKSTORE_MACHINE:-}" ]; then
+if [ "$driver" = devicemapper ] && ! grep -q ' device-mapper$' /proc/misc && [ -z "${BLOCKSTORE_MACHINE:-}" ]; then
 	say "This kernel has no device-mapper: going on inside User Mode Linux"
 	exec vagrant/uml/run --timeout 30m -e DRIVER=devicemapper -e REALIMAGE="$real" -- "$here/scripts/demo.sh"
 fi
