@@ -18,6 +18,8 @@ PKG ?= ./...
 RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|vagrant/(uml|vm))$$')
 # Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
 UML_ALL ?= ./e2e
+# Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds.
+UML_LEAVE ?= /e2e TestContainerd.*Debian13$$
 # Packages whose tests all run in the virtual machine too.
 VM_ALL ?=
 # Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor (together more than an
@@ -83,7 +85,7 @@ vmimage: deps ## make the virtual machine's image, once, in the cache; print its
 
 .PHONY: test
 test: deps build check realimage containerds vmimage tools ## everything, on every kernel, with a report and a leak check
-	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) \
+	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) --uml-leave='$(UML_LEAVE)' \
 		$(addprefix --vm-all=,$(VM_ALL)) --vm-leave='$(VM_LEAVE)' $(PKG)
 
 .PHONY: test-host
@@ -95,7 +97,7 @@ test-uml: build tools ## in User Mode Linux: the tests that the host skips; all 
 ifneq ($(ARGS),)
 	bin/tiers gotest $(PKG) -- $(ARGS)
 else
-	bin/tiers uml $(addprefix --uml-all=,$(UML_ALL)) $(PKG)
+	bin/tiers uml $(addprefix --uml-all=,$(UML_ALL)) --uml-leave='$(UML_LEAVE)' $(PKG)
 endif
 
 .PHONY: test-vm

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,6 +53,9 @@ func RunCrash(t *testing.T, f Factory) {
 	e := makeEnv(t, f, f.BaseSize)
 	p := prepare(e)
 	for _, op := range operations() {
+		if f.Only != nil && !slices.Contains(f.Only, op.name) {
+			continue
+		}
 		t.Run(op.name, func(t *testing.T) {
 			e.t = t
 			p.crashAtEach(e, op)

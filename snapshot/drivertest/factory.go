@@ -45,8 +45,9 @@ type Factory struct {
 	// Scale divides the counts of the long cases (layers, creators, rounds), for
 	// slow machines. 0 is 1.
 	Scale int
-	// Only are the names of the cases that Run runs, nil for all: for a second form of
-	// a driver that differs from the first in a few things.
+	// Only are the names of the cases that Run runs, and of the operations that RunCrash
+	// kills beside Init and Destroy, nil for all: for a second form of a driver that
+	// differs from the first in a few things.
 	Only []string
 	// Unsupported abilities, each with the reason; the cases about them are
 	// skipped with it.

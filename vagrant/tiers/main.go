@@ -38,6 +38,7 @@ type options struct {
 	vmTimeout    time.Duration  // of one package's tests in the virtual machine
 	machineFlags []string       // more flags for the program that boots
 	umlAll       []string       // packages all of whose tests run in the uml tier too
+	umlLeave     *regexp.Regexp // of those, tests ("package test") that the host's run is enough of; or nil
 	vmAll        []string       // the same for the vm tier
 	vmLeave      *regexp.Regexp // tests that the vm tier leaves to `make test-vm`, as "package test"; or nil
 	packages     []string
@@ -86,6 +87,10 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.Func("uml-all", "`package` whose tests all run in the uml tier too, skipped on the host or not", func(s string) error {
 		o.umlAll = append(o.umlAll, s)
 		return nil
+	})
+	flags.Func("uml-leave", "`regexp` of tests (\"package test\") of --uml-all that the uml tier does not run when the host has", func(s string) (err error) {
+		o.umlLeave, err = regexp.Compile(s)
+		return err
 	})
 	flags.Func("vm-all", "`package` whose tests all run in the vm tier too, skipped elsewhere or not", func(s string) error {
 		o.vmAll = append(o.vmAll, s)
@@ -155,7 +160,7 @@ func runTier(ctx context.Context, o options, name string, before []*tier) (*tier
 		return nil, err
 	}
 	k := umlKernel(o)
-	selection := umlSelection(before[0], whole)
+	selection := umlSelection(before[0], whole, o.umlLeave)
 	if name == vmTier {
 		var flags map[string][]string
 		leaveOut(before, o.vmLeave)

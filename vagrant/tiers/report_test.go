@@ -91,8 +91,9 @@ func TestUMLSelection(t *testing.T) {
 		"a TestX": noDM, "a TestY": yes, "a TestZ/one_(two)": noDM,
 		"b TestX": {outcome: skipped, reason: "no ZFS"}, "b": yes, "c": {outcome: skipped, reason: "no test files"},
 	})
-	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestZ$/^one_\(two\)$`}, "b": {"^TestX$"}}, umlSelection(host, nil))
-	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestY$`}, "b": {"^TestX$"}}, umlSelection(host, []string{"a"}))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestZ$/^one_\(two\)$`}, "b": {"^TestX$"}}, umlSelection(host, nil, nil))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestY$`}, "b": {"^TestX$"}}, umlSelection(host, []string{"a"}, nil))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`}, "b": {"^TestX$"}}, umlSelection(host, []string{"a"}, regexp.MustCompile("TestY$")))
 }
 
 func TestVMSelection(t *testing.T) {

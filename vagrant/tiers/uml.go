@@ -18,12 +18,15 @@ func umlKernel(o options) kernel {
 
 // umlSelection picks the tests that the host skipped, for want of
 // device-mapper, of a capability, of a machine of their own: for each package
-// the expressions for -test.run. Of the packages in whole it picks all. What UML
-// lacks too is skipped once more.
-func umlSelection(host *tier, whole []string) map[string][]string {
+// the expressions for -test.run. Of the packages in whole it picks all but those
+// that match leave. What UML lacks too is skipped once more.
+func umlSelection(host *tier, whole []string, leave *regexp.Regexp) map[string][]string {
 	selection := map[string][]string{}
 	for _, key := range sortedKeys(host.results) {
 		all := slices.Contains(whole, key.pkg)
+		if all && leave != nil && leave.MatchString(key.String()) && host.results[key].outcome != skipped {
+			continue
+		}
 		if all && key.test != "" && !strings.Contains(key.test, "/") || !all && key.test != "" && host.results[key].outcome == skipped {
 			selection[key.pkg] = append(selection[key.pkg], runExpression(key.test))
 		}
