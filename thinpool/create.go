@@ -142,7 +142,7 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 		return err
 	}
 	p := &Pool{dm: client, config: c, ref: dm.UUID(c.PoolUUID())}
-	if err := errors.Join(p.Close(ctx), p.unmark(ctx)); err != nil {
+	if err := p.Close(ctx); err != nil {
 		return err
 	}
 	if c.Loopback {
@@ -151,8 +151,9 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 	return c.forget()
 }
 
-// DeactivateAll deactivates the pool's thin devices for whoever is about to destroy the pool, which need not be open. While
-// one of them is open it fails with ErrBusy and deactivates none.
+// DeactivateAll deactivates the pool's thin devices for whoever is about to destroy the pool, which need not be open, and
+// forgets that a process that died was reading its metadata. While one of them is open it fails with ErrBusy and
+// deactivates none.
 func DeactivateAll(ctx context.Context, client *dm.Client, c Config) error {
 	p := &Pool{dm: client, config: c}
 	active, err := p.list(ctx) // and what a crash left between a device's creation and its table
@@ -169,7 +170,7 @@ func DeactivateAll(ctx context.Context, client *dm.Client, c Config) error {
 			return fmt.Errorf("destroying pool %s: %w", c.Name, err)
 		}
 	}
-	return nil
+	return p.unmark(ctx)
 }
 
 // forget makes the metadata device one without a pool.

@@ -209,7 +209,7 @@ func (p *Pool) letGo(ctx context.Context, wasDown bool) error {
 		return err
 	}
 	if st.HeldRoot != 0 && (marked || wasDown) {
-		if err := p.ReleaseHeldRoot(ctx); err != nil {
+		if err := p.message(ctx, dm.ReleaseMetadataSnapMessage); err != nil {
 			return err
 		}
 	}

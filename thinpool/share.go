@@ -273,6 +273,10 @@ func openShare(ctx context.Context, client *dm.Client, c Config) (_ *Pool, err e
 	if err := p.settle(ctx); err != nil {
 		return nil, err
 	}
+	// What nobody marked is the owner's.
+	if err := p.letGo(ctx, false); err != nil {
+		return nil, err
+	}
 	return p, p.verifyMark(ctx)
 }
 
@@ -316,11 +320,14 @@ func (p *Pool) lock() error {
 func destroyShare(ctx context.Context, client *dm.Client, c Config) error {
 	p := &Pool{dm: client, config: c, ref: c.Share.ref()}
 	defer p.leave()
-	if err := DeactivateAll(ctx, client, c); err != nil {
-		return err
-	}
 	if _, err := p.take(ctx); err != nil && !errors.Is(err, ErrInvalid) {
 		return fmt.Errorf("giving back the share of pool %s: %w", c.Share.PoolName, err)
+	}
+	if err := p.letGo(ctx, false); err != nil {
+		return fmt.Errorf("giving back the share of pool %s: %w", c.Share.PoolName, err)
+	}
+	if err := DeactivateAll(ctx, client, c); err != nil {
+		return err
 	}
 	if err := p.lock(); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/thinpool"
+	"blockstore.dev/blockstore/thinpool/metadata"
 )
 
 // foreign is a pool that somebody else has, with a thin device in it and a transaction id.
@@ -230,4 +231,49 @@ func TestShareWaitsForItsOwner(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, <-done)
 	require.NoError(t, p.Deactivate(t.Context(), 16))
+}
+
+// TestShareLetsGoOfWhatADeadProcessRead: a metadata snapshot that a process of ours left held would keep the owner's
+// deleted blocks from becoming free.
+func TestShareLetsGoOfWhatADeadProcessRead(t *testing.T) {
+	w := newWorld(t)
+	f := newForeign(w)
+	ctx := t.Context()
+	p := f.share()
+	held := func() bool {
+		st, err := f.pool.Status(ctx)
+		require.NoError(t, err)
+		return st.HeldRoot != 0
+	}
+	err := p.Metadata(ctx, func(*metadata.View) error {
+		require.True(t, held())
+		q, err := thinpool.Open(ctx, w.dm, p.Config()) // as after a kill at this instant
+		require.NoError(t, err)
+		require.False(t, held())
+		return q.Close(ctx)
+	})
+	require.ErrorIs(t, err, thinpool.ErrTaken)
+
+	// What its owner holds stays.
+	err = f.pool.Metadata(ctx, func(*metadata.View) error {
+		q, err := thinpool.Open(ctx, w.dm, p.Config())
+		require.NoError(t, err)
+		require.True(t, held())
+		return q.Close(ctx)
+	})
+	require.NoError(t, err)
+	require.False(t, held())
+}
+
+// TestShareIsGivenBackWhileItIsRead: nothing of a reader that died is left, either.
+func TestShareIsGivenBackWhileItIsRead(t *testing.T) {
+	w := newWorld(t)
+	f := newForeign(w)
+	ctx := t.Context()
+	p := f.share()
+	err := p.Metadata(ctx, func(*metadata.View) error { return thinpool.Destroy(ctx, w.dm, p.Config()) })
+	require.ErrorIs(t, err, thinpool.ErrTaken)
+	st, err := f.pool.Status(ctx)
+	require.NoError(t, err)
+	require.Zero(t, st.HeldRoot)
 }
