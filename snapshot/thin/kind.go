@@ -209,13 +209,14 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Driver
 	if err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
 	}
+	d := &driver{kind: k, client: client, pool: pool, config: c}
 	st, err := pool.Status(ctx)
-	if err != nil {
-		return nil, translate(errors.Join(err, client.Close()))
+	if err == nil {
+		d.reserve = reserveOf(st)
+		_, err = d.deactivateIdle(ctx)
 	}
-	d := &driver{kind: k, client: client, pool: pool, config: c, reserve: reserveOf(st)}
-	if _, err := d.deactivateIdle(ctx); err != nil {
-		return nil, translate(errors.Join(err, client.Close()))
+	if err != nil {
+		return nil, errors.Join(translate(err), d.Close(context.WithoutCancel(ctx)))
 	}
 	return d, nil
 }
