@@ -64,7 +64,9 @@ func boot(ctx context.Context, m instance) (int, error) {
 		}
 	}
 	if stopped != nil {
-		killErr = cmd.Process.Kill()
+		if killErr = cmd.Process.Kill(); errors.Is(killErr, os.ErrProcessDone) {
+			killErr = nil
+		}
 		waitErr = <-ended
 	}
 	copyErr := copied()
