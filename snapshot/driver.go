@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"blockstore.dev/blockstore/snapshot/layertar"
 	"blockstore.dev/blockstore/snapshot/mount"
@@ -36,6 +37,18 @@ type Volume struct {
 	Size int64 `json:"size"`
 	// Sealed volumes are immutable: nothing can write to them again.
 	Sealed bool `json:"sealed,omitempty"`
+}
+
+// LimitFor is the limit of a volume that begins as v when asked bytes were asked for, 0
+// for v's. Less than v's is ErrInvalid.
+func (v Volume) LimitFor(asked int64) (int64, error) {
+	if asked == 0 {
+		return v.Size, nil
+	}
+	if asked < v.Size {
+		return 0, fmt.Errorf("%w: a size of %d bytes on an origin of %d: it cannot be less", ErrInvalid, asked, v.Size)
+	}
+	return asked, nil
 }
 
 // CreateOptions says what a new volume begins as.
@@ -362,6 +375,23 @@ type InitOptions struct {
 	Yes bool
 	// Force allows devices that hold old data of others to be taken.
 	Force bool
+}
+
+// ForBlocks names an option that only a driver on block devices can follow, "" for none.
+func (o InitOptions) ForBlocks() string {
+	switch {
+	case o.FileSystem != "":
+		return "a file system of " + o.FileSystem
+	case len(o.Devices) > 0:
+		return "devices"
+	case o.DataDevice != "":
+		return "a data device"
+	case o.MetadataDevice != "":
+		return "a metadata device"
+	case o.ThinPool != "":
+		return "a thin pool"
+	}
+	return ""
 }
 
 // OpenOptions identify an existing backing store.

@@ -1,6 +1,9 @@
 package snapshot
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // What can go wrong, for callers that must tell cases apart: compare with
 // errors.Is. The text around them says what was being done and how to mend it.
@@ -25,3 +28,17 @@ var (
 	// ErrInvalid: the request or the input is wrong.
 	ErrInvalid = errors.New("invalid")
 )
+
+// Meaning says what an error of a driver's kernel side means to the store.
+type Meaning struct{ Of, Is error }
+
+// Explain says of an error what was being done, and adds the sentinel of the first meaning
+// that fits. The error must not be nil.
+func Explain(err error, what string, meanings []Meaning) error {
+	for _, m := range meanings {
+		if errors.Is(err, m.Of) && !errors.Is(err, m.Is) {
+			return fmt.Errorf("%s: %w: %w", what, m.Is, err)
+		}
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/btrfsvol"
 	"blockstore.dev/blockstore/ioctl"
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/loopback"
 	"blockstore.dev/blockstore/snapshot/mount"
 )
 
@@ -60,6 +60,8 @@ func placesOf(root string) (places, error) {
 	return places{driver: driver, image: filepath.Join(driver, "btrfs.img"), mount: filepath.Join(driver, "mnt")}, nil
 }
 
+func (p places) file() loopback.File { return loopback.File(p.image) }
+
 // top is the directory that the volumes' subvolume lies in.
 func (p places) top(loopback bool) string {
 	if loopback {
@@ -82,34 +84,6 @@ func onBtrfs(dir string) (bool, error) {
 		}
 		return stat.Type == unix.BTRFS_SUPER_MAGIC, nil
 	}
-}
-
-// Sizes of loopback files. The default is the lesser of defaultImage and
-// three quarters of what the host's file system has free: a sparse file that
-// outgrows its host turns into write errors below a file system that thinks it has room.
-const (
-	defaultImage = 100 << 30
-	leastImage   = 256 << 20
-)
-
-func imageSize(dir string, asked int64) (int64, error) {
-	if asked != 0 {
-		if asked < leastImage {
-			return 0, fmt.Errorf("%w: a loopback file of %s: btrfs needs %s at least", snapshot.ErrInvalid,
-				humanize.IBytes(uint64(max(asked, 0))), humanize.IBytes(leastImage))
-		}
-		return asked, nil
-	}
-	var stat unix.Statfs_t
-	if err := unix.Statfs(dir, &stat); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	const align = 1 << 20
-	size := min(defaultImage, int64(stat.Bavail)*stat.Bsize/4*3) / align * align
-	if size < leastImage {
-		return 0, fmt.Errorf("%w below %s for a loopback file: free some, or give another root", snapshot.ErrNoSpace, dir)
-	}
-	return size, nil
 }
 
 // makeImage makes and formats the loopback file.
@@ -214,18 +188,4 @@ func (p places) entry() (*mount.Entry, error) {
 func (p places) mounted() (bool, error) {
 	mine, err := p.entry()
 	return mine != nil, err
-}
-
-// hostSpace is what the file system below the loopback file has free, and what the
-// file occupies there, in bytes.
-func (p places) hostSpace() (free, occupied int64, err error) {
-	var file unix.Stat_t
-	if err := unix.Stat(p.image, &file); err != nil {
-		return 0, 0, &os.PathError{Op: "stat", Path: p.image, Err: err}
-	}
-	var stat unix.Statfs_t
-	if err := unix.Statfs(p.driver, &stat); err != nil {
-		return 0, 0, &os.PathError{Op: "statfs", Path: p.driver, Err: err}
-	}
-	return int64(stat.Bavail) * stat.Bsize, file.Blocks * 512, nil
 }

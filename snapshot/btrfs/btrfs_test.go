@@ -378,7 +378,7 @@ func TestRemoveFreesSpaceAndHost(t *testing.T) {
 	full, err := d.Status(t.Context())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, full.Data.Used, int64(64<<20))
-	_, occupied, err := d.places.hostSpace()
+	_, occupied, err := d.places.file().Space()
 	require.NoError(t, err)
 	require.NoError(t, d.Remove(t.Context(), 16))
 	require.Eventually(t, func() bool {
@@ -387,7 +387,7 @@ func TestRemoveFreesSpaceAndHost(t *testing.T) {
 	}, time.Minute, 5*time.Millisecond)
 	_, err = d.Trim(t.Context())
 	require.NoError(t, err)
-	_, after, err := d.places.hostSpace()
+	_, after, err := d.places.file().Space()
 	require.NoError(t, err)
 	require.Less(t, after, occupied-60<<20)
 }

@@ -1,7 +1,6 @@
 package btrfs
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -16,23 +15,17 @@ func translate(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	what := fmt.Sprintf(format, args...)
-	for _, pair := range [...]struct{ from, to error }{
-		{btrfsvol.ErrNotFound, snapshot.ErrNotFound},
-		{btrfsvol.ErrExists, snapshot.ErrExists},
-		{btrfsvol.ErrBusy, snapshot.ErrBusy},
-		{btrfsvol.ErrNoSpace, snapshot.ErrNoSpace},
-		{btrfsvol.ErrReadOnly, snapshot.ErrReadOnly},
-		{btrfsvol.ErrNotSupported, snapshot.ErrNotSupported},
-		{btrfsvol.ErrCorrupt, snapshot.ErrCorrupt},
-		{btrfsvol.ErrNotBtrfs, snapshot.ErrCorrupt},
-		{unix.ENOSPC, snapshot.ErrNoSpace},
-		{unix.EDQUOT, snapshot.ErrNoSpace},
-		{unix.EBUSY, snapshot.ErrBusy},
-	} {
-		if errors.Is(err, pair.from) && !errors.Is(err, pair.to) {
-			return fmt.Errorf("%s: %w: %w", what, pair.to, err)
-		}
-	}
-	return fmt.Errorf("%s: %w", what, err)
+	return snapshot.Explain(err, fmt.Sprintf(format, args...), []snapshot.Meaning{
+		{Of: btrfsvol.ErrNotFound, Is: snapshot.ErrNotFound},
+		{Of: btrfsvol.ErrExists, Is: snapshot.ErrExists},
+		{Of: btrfsvol.ErrBusy, Is: snapshot.ErrBusy},
+		{Of: btrfsvol.ErrNoSpace, Is: snapshot.ErrNoSpace},
+		{Of: btrfsvol.ErrReadOnly, Is: snapshot.ErrReadOnly},
+		{Of: btrfsvol.ErrNotSupported, Is: snapshot.ErrNotSupported},
+		{Of: btrfsvol.ErrCorrupt, Is: snapshot.ErrCorrupt},
+		{Of: btrfsvol.ErrNotBtrfs, Is: snapshot.ErrCorrupt},
+		{Of: unix.ENOSPC, Is: snapshot.ErrNoSpace},
+		{Of: unix.EDQUOT, Is: snapshot.ErrNoSpace},
+		{Of: unix.EBUSY, Is: snapshot.ErrBusy},
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"blockstore.dev/blockstore/btrfsvol"
 	"blockstore.dev/blockstore/ioctl"
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/loopback"
 )
 
 const name = "btrfs"
@@ -83,21 +84,12 @@ func (k Kind) Init(ctx context.Context, o snapshot.InitOptions) (_ json.RawMessa
 
 // refuse names the options that this driver cannot follow.
 func refuse(o snapshot.InitOptions) error {
-	for _, option := range []struct {
-		name  string
-		given bool
-	}{
-		{"a file system of " + o.FileSystem, o.FileSystem != ""},
-		{"devices", len(o.Devices) > 0},
-		{"a data device", o.DataDevice != ""},
-		{"a metadata device", o.MetadataDevice != ""},
-		{"a thin pool", o.ThinPool != ""},
-		{"a dataset", o.Dataset != ""},
-	} {
-		if option.given {
-			return fmt.Errorf("btrfs: %w: the driver btrfs cannot use %s: it takes a root on btrfs, or a loopback size",
-				snapshot.ErrInvalid, option.name)
-		}
+	what := o.ForBlocks()
+	if what == "" && o.Dataset != "" {
+		what = "a dataset"
+	}
+	if what != "" {
+		return fmt.Errorf("btrfs: %w: the driver btrfs cannot use %s: it takes a root on btrfs, or a loopback size", snapshot.ErrInvalid, what)
 	}
 	return nil
 }
@@ -117,12 +109,12 @@ func (p places) vacant() error {
 }
 
 // build makes everything and leaves nothing mounted.
-func (p places) build(ctx context.Context, c *config, loopback int64) (err error) {
+func (p places) build(ctx context.Context, c *config, asked int64) (err error) {
 	if c.Loopback {
 		if _, err := exec.LookPath("mkfs.btrfs"); err != nil {
 			return fmt.Errorf("btrfs: %w: mkfs.btrfs is not installed: install btrfs-progs", snapshot.ErrNotSupported)
 		}
-		size, err := imageSize(p.driver, loopback)
+		size, err := loopback.Size(p.driver, asked)
 		if err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (d *driver) rows(space btrfsvol.Space) ([]snapshot.Row, error) {
 }
 
 func (d *driver) loopRows(row func(label, format string, args ...any)) error {
-	free, occupied, err := d.places.hostSpace()
+	free, occupied, err := d.places.file().Space()
 	if err != nil {
 		return err
 	}
@@ -125,9 +125,8 @@ func (d *driver) shortage() (string, error) {
 	if !d.config.Loopback {
 		return "", nil
 	}
-	host, _, err := d.places.hostSpace()
-	if err == nil && host < leastHostFree {
-		return fmt.Sprintf("the file system below %s is full, %s left: free some there", d.places.image, humanize.IBytes(uint64(max(host, 0)))), nil
+	if err = d.places.file().Room(); errors.Is(err, snapshot.ErrNoSpace) {
+		return err.Error(), nil
 	}
 	return "", err
 }

@@ -27,9 +27,9 @@ func (d *driver) Unpack(ctx context.Context, o snapshot.UnpackOptions) (snapshot
 	if len(o.Volumes) == 0 {
 		return nil, fmt.Errorf("btrfs: unpack: %w: no layers", snapshot.ErrInvalid)
 	}
-	size, err := sizeOf(o.Size, o.Origin)
+	size, err := o.Origin.LimitFor(o.Size)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("btrfs: %w", err)
 	}
 	if err := d.Room(ctx); err != nil {
 		return nil, err

@@ -68,7 +68,6 @@ func (d *driver) since(v snapshot.Volume, s btrfsvol.Subvolume) (btrfsvol.Transa
 const (
 	leastFree     = 64 << 20
 	leastFreePart = 50 // or one part of so many of the file system, if that is less
-	leastHostFree = 64 << 20
 )
 
 // Room refuses new volumes while there is still room to delete old ones. statfs
@@ -88,12 +87,10 @@ func (d *driver) Room(ctx context.Context) error {
 	if err != nil || !d.config.Loopback {
 		return err
 	}
-	host, _, err := d.places.hostSpace()
-	if err == nil && host < leastHostFree {
-		err = fmt.Errorf("btrfs: %w: %s left for the loopback file %s: free some on its file system",
-			snapshot.ErrNoSpace, humanize.IBytes(uint64(max(host, 0))), d.places.image)
+	if err := d.places.file().Room(); err != nil {
+		return fmt.Errorf("btrfs: %w", err)
 	}
-	return err
+	return nil
 }
 
 // free is what the file system has available, and whether a new volume may take of it.

@@ -2,14 +2,8 @@ package thin
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
 
-	"github.com/dustin/go-humanize"
-	"golang.org/x/sys/unix"
-
-	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/loopback"
 	"blockstore.dev/blockstore/thinpool"
 )
 
@@ -19,7 +13,6 @@ const (
 	leastData     = 64 << 20
 	leastMetadata = 1 << 20
 	leastPart     = 50 // or one part of so many of the pool, if that is less
-	leastHostFree = 64 << 20
 )
 
 // reserveOf is what a pool as large as this keeps free. Where the pool grows it stays as it is until the next open.
@@ -47,13 +40,5 @@ func (d *driver) hostRoom() error {
 	if !d.config.Pool.Loopback {
 		return nil
 	}
-	dir := filepath.Dir(d.config.Pool.Data)
-	var stat unix.Statfs_t
-	if err := unix.Statfs(dir, &stat); err != nil {
-		return &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	if free := stat.Bavail * uint64(stat.Bsize); free < leastHostFree {
-		return fmt.Errorf("%w: %s left for the pool's files in %s: free some on their file system", snapshot.ErrNoSpace, humanize.IBytes(free), dir)
-	}
-	return nil
+	return loopback.File(d.config.Pool.Data).Room()
 }

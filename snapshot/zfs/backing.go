@@ -10,10 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dustin/go-humanize"
-	"golang.org/x/sys/unix"
-
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/loopback"
 	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/zfsds"
 )
@@ -56,6 +54,8 @@ func placesOf(root string) (places, error) {
 	return places{driver: driver, image: filepath.Join(driver, "zfs.img"), note: filepath.Join(driver, "dataset")}, nil
 }
 
+func (p places) file() loopback.File { return loopback.File(p.image) }
+
 // datasetBelow is the dataset, as mountinfo has it, of the ZFS that a directory, or what of its
 // path exists, lies on; "" where it lies on another file system.
 func datasetBelow(dir string) (string, error) {
@@ -87,34 +87,6 @@ func datasetBelow(dir string) (string, error) {
 		return "", nil
 	}
 	return best.Source, nil
-}
-
-// Sizes of loopback files. The default is the lesser of defaultImage and three quarters of what
-// the host's file system has free: a sparse file that outgrows its host fails below a pool that
-// thinks it has room.
-const (
-	defaultImage = 100 << 30
-	leastImage   = 256 << 20
-)
-
-func imageSize(dir string, asked int64) (int64, error) {
-	if asked != 0 {
-		if asked < leastImage {
-			return 0, fmt.Errorf("zfs: %w: a loopback file of %s: a pool needs %s at least", snapshot.ErrInvalid,
-				humanize.IBytes(uint64(max(asked, 0))), humanize.IBytes(leastImage))
-		}
-		return asked, nil
-	}
-	var stat unix.Statfs_t
-	if err := unix.Statfs(dir, &stat); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	const align = 1 << 20
-	size := min(defaultImage, int64(stat.Bavail)*stat.Bsize/4*3) / align * align
-	if size < leastImage {
-		return 0, fmt.Errorf("zfs: %w below %s for a loopback file: free some, or give another root", snapshot.ErrNoSpace, dir)
-	}
-	return size, nil
 }
 
 // poolName is the name of a loopback file's pool, which all pools of a machine share a name
@@ -150,18 +122,4 @@ func (d *driver) takeDown(ctx context.Context) error {
 		return nil
 	}
 	return translate(err, "zfs: close")
-}
-
-// hostSpace is what the file system below the loopback file has free, and what the file occupies
-// there, in bytes.
-func (p places) hostSpace() (free, occupied int64, err error) {
-	var file unix.Stat_t
-	if err := unix.Stat(p.image, &file); err != nil {
-		return 0, 0, &os.PathError{Op: "stat", Path: p.image, Err: err}
-	}
-	var stat unix.Statfs_t
-	if err := unix.Statfs(p.driver, &stat); err != nil {
-		return 0, 0, &os.PathError{Op: "statfs", Path: p.driver, Err: err}
-	}
-	return int64(stat.Bavail) * stat.Bsize, file.Blocks * 512, nil
 }

@@ -105,25 +105,14 @@ func (d *driver) Create(ctx context.Context, id snapshot.VolumeID, o snapshot.Cr
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	size, err := sizeOf(o.Size, o.Origin)
+	size, err := o.Origin.LimitFor(o.Size)
 	if err != nil {
-		return err
+		return fmt.Errorf("zfs: %w", err)
 	}
 	if err := d.Room(ctx); err != nil {
 		return err
 	}
 	return translate(d.create(ctx, id, o.Origin, size), "zfs: create volume %d from %d", id, o.Origin.ID)
-}
-
-// sizeOf is a new volume's limit.
-func sizeOf(asked int64, origin snapshot.Volume) (int64, error) {
-	if asked == 0 {
-		return origin.Size, nil
-	}
-	if asked < origin.Size {
-		return 0, fmt.Errorf("zfs: %w: a size of %d bytes on an origin of %d: it cannot be less", snapshot.ErrInvalid, asked, origin.Size)
-	}
-	return asked, nil
 }
 
 func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapshot.Volume, size int64) error {

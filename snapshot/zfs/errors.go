@@ -1,7 +1,6 @@
 package zfs
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -16,25 +15,19 @@ func translate(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	what := fmt.Sprintf(format, args...)
-	for _, pair := range [...]struct{ from, to error }{
-		{zfsds.ErrNotFound, snapshot.ErrNotFound},
-		{zfsds.ErrExists, snapshot.ErrExists},
-		{zfsds.ErrBusy, snapshot.ErrBusy},
-		{zfsds.ErrDependents, snapshot.ErrBusy},
-		{zfsds.ErrNoSpace, snapshot.ErrNoSpace},
-		{zfsds.ErrReadOnly, snapshot.ErrReadOnly},
-		{zfsds.ErrNotSupported, snapshot.ErrNotSupported},
-		{zfsds.ErrNoKey, snapshot.ErrNotSupported},
-		{zfsds.ErrInvalid, snapshot.ErrInvalid},
-		{zfsds.ErrCorrupt, snapshot.ErrCorrupt},
-		{unix.ENOSPC, snapshot.ErrNoSpace},
-		{unix.EDQUOT, snapshot.ErrNoSpace},
-		{unix.EBUSY, snapshot.ErrBusy},
-	} {
-		if errors.Is(err, pair.from) && !errors.Is(err, pair.to) {
-			return fmt.Errorf("%s: %w: %w", what, pair.to, err)
-		}
-	}
-	return fmt.Errorf("%s: %w", what, err)
+	return snapshot.Explain(err, fmt.Sprintf(format, args...), []snapshot.Meaning{
+		{Of: zfsds.ErrNotFound, Is: snapshot.ErrNotFound},
+		{Of: zfsds.ErrExists, Is: snapshot.ErrExists},
+		{Of: zfsds.ErrBusy, Is: snapshot.ErrBusy},
+		{Of: zfsds.ErrDependents, Is: snapshot.ErrBusy},
+		{Of: zfsds.ErrNoSpace, Is: snapshot.ErrNoSpace},
+		{Of: zfsds.ErrReadOnly, Is: snapshot.ErrReadOnly},
+		{Of: zfsds.ErrNotSupported, Is: snapshot.ErrNotSupported},
+		{Of: zfsds.ErrNoKey, Is: snapshot.ErrNotSupported},
+		{Of: zfsds.ErrInvalid, Is: snapshot.ErrInvalid},
+		{Of: zfsds.ErrCorrupt, Is: snapshot.ErrCorrupt},
+		{Of: unix.ENOSPC, Is: snapshot.ErrNoSpace},
+		{Of: unix.EDQUOT, Is: snapshot.ErrNoSpace},
+		{Of: unix.EBUSY, Is: snapshot.ErrBusy},
+	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/failpoint"
+	"blockstore.dev/blockstore/snapshot/loopback"
 	"blockstore.dev/blockstore/zfsds"
 )
 
@@ -80,21 +81,12 @@ func (k Kind) Init(ctx context.Context, o snapshot.InitOptions) (_ json.RawMessa
 
 // refuse names the options that this driver cannot follow.
 func refuse(o snapshot.InitOptions) error {
-	for _, option := range []struct {
-		name  string
-		given bool
-	}{
-		{"a file system of " + o.FileSystem, o.FileSystem != ""},
-		{"devices", len(o.Devices) > 0},
-		{"a data device", o.DataDevice != ""},
-		{"a metadata device", o.MetadataDevice != ""},
-		{"a thin pool", o.ThinPool != ""},
-		{"both a dataset and a loopback size", o.Dataset != "" && o.Loopback != 0},
-	} {
-		if option.given {
-			return fmt.Errorf("zfs: %w: the driver zfs cannot use %s: it takes a dataset, a root on ZFS, or a loopback size",
-				snapshot.ErrInvalid, option.name)
-		}
+	what := o.ForBlocks()
+	if what == "" && o.Dataset != "" && o.Loopback != 0 {
+		what = "both a dataset and a loopback size"
+	}
+	if what != "" {
+		return fmt.Errorf("zfs: %w: the driver zfs cannot use %s: it takes a dataset, a root on ZFS, or a loopback size", snapshot.ErrInvalid, what)
 	}
 	return nil
 }
@@ -138,7 +130,9 @@ func (b builder) build(ctx context.Context) (c config, err error) {
 	c = config{Loopback: b.parent == ""}
 	var size int64
 	if c.Loopback {
-		size, err = imageSize(b.places.driver, b.o.Loopback)
+		if size, err = loopback.Size(b.places.driver, b.o.Loopback); err != nil {
+			err = fmt.Errorf("zfs: %w", err)
+		}
 	} else {
 		root = dataset(b.parent) + "/" + root
 		err = b.checkParent(ctx)

@@ -50,7 +50,7 @@ func (d *driver) rows(all zfsds.Details, pool zfsds.Pool) ([]snapshot.Row, error
 	row("Backing Filesystem", "zfs")
 	row("Dataset", "%s", d.root)
 	if d.config.Loopback {
-		free, occupied, err := d.places.hostSpace()
+		free, occupied, err := d.places.file().Space()
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +91,7 @@ func (d loopDriver) Grow(ctx context.Context, wanted int64) error {
 // Trim punches holes into the loopback file where the pool has free space. The pool does so by
 // itself (autotrim), but for small pieces.
 func (d loopDriver) Trim(ctx context.Context) (int64, error) {
-	_, before, err := d.places.hostSpace()
+	_, before, err := d.places.file().Space()
 	if err != nil {
 		return 0, err
 	}
@@ -104,6 +104,6 @@ func (d loopDriver) Trim(ctx context.Context) (int64, error) {
 	if err := d.zfs.TrimPool(ctx, string(d.root)); err != nil {
 		return 0, translate(err, "zfs: trim")
 	}
-	_, after, err := d.places.hostSpace()
+	_, after, err := d.places.file().Space()
 	return max(before-after, 0), err
 }

@@ -60,7 +60,6 @@ func (d *driver) added(ctx context.Context, v snapshot.Volume, of string) (zfsds
 const (
 	leastFree     = 64 << 20
 	leastFreePart = 50 // or one part of so many of the whole, if that is less
-	leastHostFree = 64 << 20
 )
 
 // Room refuses new volumes while there is still room to remove old ones.
@@ -76,10 +75,8 @@ func (d *driver) Room(ctx context.Context) error {
 	if !d.config.Loopback {
 		return nil
 	}
-	host, _, err := d.places.hostSpace()
-	if err == nil && host < leastHostFree {
-		err = fmt.Errorf("zfs: %w: %s left for the loopback file %s: free some on its file system",
-			snapshot.ErrNoSpace, humanize.IBytes(uint64(max(host, 0))), d.places.image)
+	if err := d.places.file().Room(); err != nil {
+		return fmt.Errorf("zfs: %w", err)
 	}
-	return err
+	return nil
 }
