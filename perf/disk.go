@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -11,6 +12,17 @@ import (
 	"blockstore.dev/blockstore/ioctl"
 	"blockstore.dev/blockstore/snapshot/mount"
 )
+
+// Warm reads a file, so that nobody who is measured waits for the disk under it.
+func Warm(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, f)
+	return err
+}
 
 // Sparse makes a file that holds nothing yet.
 func Sparse(file string, size int64) error {

@@ -69,23 +69,15 @@ made have no exact count of their own: such amounts are marked with "~".`,
 }
 
 func du(ctx context.Context, s *snapshot.Store) (duOut, error) {
-	list, err := s.List(ctx)
+	have, err := holdingsOf(ctx, s)
 	if err != nil {
 		return duOut{}, err
 	}
-	docker, err := viewDocker(ctx, s)
-	if err != nil {
-		return duOut{}, err
-	}
-	images, err := allImages(ctx, s, docker)
-	if err != nil {
-		return duOut{}, err
-	}
-	if err := measure(ctx, s, list); err != nil {
+	if err := measure(ctx, s, have.list); err != nil {
 		return duOut{}, err
 	}
 	usage := map[string]snapshot.Usage{}
-	for _, in := range list {
+	for _, in := range have.list {
 		if in.Kind != snapshot.KindView { // which owns no volume
 			usage[in.Name] = in.Usage
 		}
@@ -94,7 +86,7 @@ func du(ctx context.Context, s *snapshot.Store) (duOut, error) {
 	if err != nil {
 		return duOut{}, err
 	}
-	out := countSpace(list, images, usage)
+	out := countSpace(have.list, have.images, usage)
 	out.Backing = st.Data
 	return out, nil
 }

@@ -22,26 +22,18 @@ type freedOut struct {
 
 // duFreed says what removing containers and images would give back.
 func (a *app) duFreed(ctx context.Context, s *snapshot.Store, args []string) error {
-	list, err := s.List(ctx)
-	if err != nil {
-		return err
-	}
-	docker, err := viewDocker(ctx, s)
-	if err != nil {
-		return err
-	}
-	images, err := allImages(ctx, s, docker)
+	have, err := holdingsOf(ctx, s)
 	if err != nil {
 		return err
 	}
 	g := going{gone: map[string]bool{}, images: map[string]bool{}}
 	for _, arg := range args {
-		if err := g.add(ctx, s, docker, arg); err != nil {
+		if err := g.add(ctx, s, have.docker, arg); err != nil {
 			return err
 		}
 	}
-	g.layers(list, images)
-	out, err := freed(ctx, s, list, g)
+	g.layers(have.list, have.images)
+	out, err := freed(ctx, s, have.list, g)
 	if err != nil {
 		return err
 	}

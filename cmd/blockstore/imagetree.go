@@ -25,24 +25,16 @@ type treeNode struct {
 }
 
 func (a *app) imageTree(ctx context.Context, s *snapshot.Store) error {
-	list, err := s.List(ctx)
+	have, err := holdingsOf(ctx, s)
 	if err != nil {
 		return err
 	}
-	docker, err := viewDocker(ctx, s)
-	if err != nil {
+	if err := measure(ctx, s, have.list); err != nil {
 		return err
 	}
-	images, err := allImages(ctx, s, docker)
-	if err != nil {
-		return err
-	}
-	if err := measure(ctx, s, list); err != nil {
-		return err
-	}
-	roots := buildTree(list, images)
+	roots := buildTree(have.list, have.images)
 	return a.emit(roots, func(w io.Writer) {
-		drawTree(w, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(roots, docker))
+		drawTree(w, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(roots, have.docker))
 	})
 }
 

@@ -89,7 +89,7 @@ func (p *peer) unpackImage(ctx context.Context) error {
 		return nil
 	}
 	for _, tar := range p.o.tars { // read from memory by all
-		if err := decompress(tar, os.DevNull); err != nil {
+		if err := perf.Warm(tar); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -97,17 +96,6 @@ func notes(o options) []string {
 		fmt.Sprintf("Times are a whole docker command's, the client's start included: the row of `docker ps` is what a command costs that does nothing to storage. A first write and overwrites are measured inside the container, in a file of %d MiB in the image's only layer. Cold: the kernel's caches were dropped before. Warm: the container had read the whole file. After the warm first write the file is partly in the page cache for everybody.", o.fileSize>>20),
 		fmt.Sprintf("\"In the plugin\" is the time in which at least one call of our server ran, from its log. vfs makes %d containers in a round where the others make %d. Allocated is what the backing files hold after fstrim of the mounted file systems.", o.vfsCrowd, o.containers),
 	}
-}
-
-// warmArchive reads the archive, so that no peer waits for the disk under it.
-func warmArchive(file string) error {
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = io.Copy(io.Discard, f)
-	return err
 }
 
 // toNowhere lets a command write its output into the null device.

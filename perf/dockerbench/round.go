@@ -62,7 +62,7 @@ func (p *peer) round(ctx context.Context, large largeImage) error {
 }
 
 func (p *peer) load(ctx context.Context) error {
-	if err := warmArchive(p.o.archive); err != nil {
+	if err := perf.Warm(p.o.archive); err != nil {
 		return err
 	}
 	const row = "docker load of the real image"
