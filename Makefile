@@ -103,9 +103,9 @@ endif
 .PHONY: test-vm
 test-vm: build tools ## in a virtual machine: the tests that want ZFS, udev or systemd; all of PKG's with ARGS
 ifneq ($(ARGS),)
-	bin/tiers gotest --in-vm $(PKG) -- $(ARGS)
+	bin/tiers gotest --in-vm --vm-timeout 2h $(PKG) -- $(ARGS)
 else
-	bin/tiers vm $(addprefix --vm-all=,$(VM_ALL)) $(PKG)
+	bin/tiers vm --vm-timeout 2h $(addprefix --vm-all=,$(VM_ALL)) $(PKG)
 endif
 
 # The box of the Vagrant machine: a public one by default, local/blockstore is ours. See vagrant/Vagrantfile.
