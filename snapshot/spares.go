@@ -5,22 +5,27 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"blockstore.dev/blockstore/snapshot/failpoint"
 )
 
 // Bounds of the spares.
 const (
-	sparesEach  = 4  // made of one origin
-	sparesLeast = 2  // as many are left when more are made
+	sparesEach  = 8  // made of one origin
 	sparesKinds = 8  // origins that spares are made of, the last used ones
 	sparesUses  = 2  // creations after which an origin is one of them: a pull makes one on each layer
-	sparesMost  = 16 // in total
+	sparesMost  = 32 // in total
 )
+
+// sparesPause is how long nothing was created when the spares are made up to their full
+// number: their making is a commit of the file system's, for which creations wait.
+const sparesPause = 250 * time.Millisecond
 
 // spares are volumes that were made before anybody asked for them: snapshots of the
 // layers that containers were made of lately. A creation that takes one needs no
-// snapshot, which on btrfs is a commit of the file system's.
+// snapshot, which on btrfs is a commit of the file system's. They are made where none is
+// left, and in a pause of the creations.
 //
 // They have reserved ids that count as in work and no record in the catalog. So a
 // process that dies leaves them to the next open as unfinished work, Check knows them,
@@ -31,6 +36,7 @@ type spares struct {
 	mu     sync.Mutex
 	on     bool
 	kinds  []*spareKind // last used first
+	pause  *time.Timer  // ends in refill; nil before the first creation
 	makers sync.WaitGroup
 }
 
@@ -77,13 +83,35 @@ func (p *spares) take(o CreateOptions) (id VolumeID, ok bool) {
 		id, ok = k.ready[0], true
 		k.ready = k.ready[1:]
 	}
-	if k.uses >= sparesUses && len(k.ready) <= sparesLeast && k.making == nil {
-		if n := min(sparesEach-len(k.ready), sparesMost-p.count()); n > 0 {
-			k.making = make(chan struct{})
-			p.makers.Go(func() { p.make(k, n) })
-		}
+	if len(k.ready) == 0 {
+		p.start(k)
+	}
+	if p.pause == nil {
+		p.pause = time.AfterFunc(sparesPause, p.refill)
+	} else {
+		p.pause.Reset(sparesPause)
 	}
 	return id, ok
+}
+
+// start has a kind made up to its full number, if it is used often enough.
+func (p *spares) start(k *spareKind) {
+	if !p.on || k.uses < sparesUses || k.making != nil {
+		return
+	}
+	if n := min(sparesEach-len(k.ready), sparesMost-p.count()); n > 0 {
+		k.making = make(chan struct{})
+		p.makers.Go(func() { p.make(k, n) })
+	}
+}
+
+// refill makes all kinds up in a pause of the creations.
+func (p *spares) refill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, k := range p.kinds {
+		p.start(k)
+	}
 }
 
 // used finds the kind of spares that a creation needs and puts it in front. The one
@@ -160,6 +188,9 @@ func (p *spares) clear(ctx context.Context) (bool, error) {
 func (p *spares) close(ctx context.Context) error {
 	p.mu.Lock()
 	p.on = false
+	if p.pause != nil {
+		p.pause.Stop()
+	}
 	p.mu.Unlock()
 	_, err := p.clear(ctx)
 	p.makers.Wait()

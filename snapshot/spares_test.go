@@ -16,7 +16,7 @@ import (
 // are tried again when their layer has been used as often again.
 func TestSparesFail(t *testing.T) {
 	f := newFixture(t)
-	for k := 1; k <= 14; k++ { // two creations, and four spares made and removed
+	for k := 1; k <= 22; k++ { // two creations, and eight spares made and removed
 		layer := f.load(fmt.Sprint("image ", k), k).Layers[0]
 		create := func(name string) error {
 			_, err := f.s.Create(ctx, fmt.Sprint(k, name), snapshot.CreateRequest{Parent: layer})
