@@ -25,6 +25,7 @@ func factory() drivertest.Factory {
 const notOneInstant = "btrfs writes dirty files out one after the other before a snapshot, and has no freeze for one subvolume"
 
 func TestConformance(t *testing.T) {
+	drivertest.Column(t, "btrfs")
 	needBtrfs(t)
 	drivertest.Run(t, factory())
 }
@@ -37,6 +38,7 @@ func TestCrash(t *testing.T) {
 // TestConformanceOnBtrfs runs it on a root that lies on btrfs, smaller. A file system
 // that is not the store's own has no size limits.
 func TestConformanceOnBtrfs(t *testing.T) {
+	drivertest.Column(t, "btrfs/existing")
 	outer := newStore(t, snapshot.InitOptions{Loopback: 8 << 30})
 	top := filepath.Join(outer.root, "driver", "mnt")
 	drivertest.Run(t, drivertest.Factory{

@@ -2,6 +2,7 @@
 // exists when it passes it. It is exported, so that anybody's driver can run it:
 //
 //	func TestConformance(t *testing.T) {
+//		drivertest.Column(t, "mydriver")
 //		drivertest.Run(t, drivertest.Factory{Kind: mydriver.Kind{}})
 //	}
 //

@@ -16,6 +16,11 @@ type testCase struct {
 	small bool
 }
 
+// Column names the driver, or the form of one, that a test of the suite tells about. Tests of one
+// name fill a column together of the table that `make test` prints (vagrant/tiers). A test calls it
+// first, so that the table has its reason where it skips.
+func Column(t testing.TB, name string) { t.Attr("conformance", name) }
+
 // Run runs every case as a subtest.
 func Run(t *testing.T, f Factory) {
 	if os.Geteuid() != 0 {

@@ -44,8 +44,14 @@ func leaks(_, storeID string, _ bool) ([]string, error) {
 	return names, err
 }
 
-func TestConformanceExt4(t *testing.T) { drivertest.Run(t, factory("ext4")) }
+func TestConformanceExt4(t *testing.T) {
+	drivertest.Column(t, "devicemapper")
+	drivertest.Run(t, factory("ext4"))
+}
 
-func TestConformanceXFS(t *testing.T) { drivertest.Run(t, factory("xfs")) }
+func TestConformanceXFS(t *testing.T) {
+	drivertest.Column(t, "devicemapper/xfs")
+	drivertest.Run(t, factory("xfs"))
+}
 
 func TestCrashExt4(t *testing.T) { drivertest.RunCrash(t, factory("ext4")) }

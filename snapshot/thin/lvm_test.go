@@ -310,6 +310,7 @@ func lvmFactory() drivertest.Factory {
 // TestConformanceDirectLVM runs what has to do with a store's beginning and end, and with its space; in between it is a
 // store in an existing pool, where TestConformanceThinPool runs the whole suite.
 func TestConformanceDirectLVM(t *testing.T) {
+	drivertest.Column(t, "direct-lvm")
 	needLVM(t)
 	f := lvmFactory()
 	f.Only = []string{

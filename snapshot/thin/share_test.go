@@ -20,6 +20,7 @@ import (
 // TestConformanceThinPool is the suite in a thin pool of LVM's with a thin volume of somebody else's, which must be as
 // before when it has ended.
 func TestConformanceThinPool(t *testing.T) {
+	drivertest.Column(t, "thin-pool")
 	needLVM(t)
 	f := newForeignPool(t, 6<<30)
 	suite := factory("ext4")

@@ -91,6 +91,7 @@ func newPool(t testing.TB) string {
 }
 
 func TestConformance(t *testing.T) {
+	drivertest.Column(t, "zfs")
 	needZFS(t)
 	drivertest.Run(t, factory())
 }
@@ -98,6 +99,7 @@ func TestConformance(t *testing.T) {
 // TestConformanceShort are the driver's cases and one of each other kind, which an
 // emulated processor does in minutes.
 func TestConformanceShort(t *testing.T) {
+	drivertest.Column(t, "zfs")
 	needZFS(t)
 	f := factory()
 	f.Only = []string{

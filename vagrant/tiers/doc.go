@@ -32,6 +32,9 @@
 // with --uml-all or --vm-all run there as well, whole: their tests take
 // another driver on another kernel.
 //
+// What ran of the drivers' conformance suite is one table: a row per case, a column
+// per name that a test gave to drivertest.Column.
+//
 // Afterwards nothing may be left: loop devices, mounts, device-mapper devices,
 // processes or files of the tests fail the run.
 package main

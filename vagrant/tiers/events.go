@@ -18,6 +18,7 @@ type event struct {
 	Test        string
 	Output      string
 	Elapsed     float64 // seconds
+	Key, Value  string  // of attributes
 }
 
 // outcome of a test or a package.
@@ -38,6 +39,7 @@ type result struct {
 	reason  string // why it was skipped, in the test's words
 	output  string // what it printed, unless it passed
 	seconds float64
+	suite   string // the column that it fills of the conformance suite's table, or ""
 }
 
 // tier is what ran on one kernel.
@@ -55,6 +57,7 @@ type collector struct {
 	outputs map[testKey]*strings.Builder
 	builds  map[string]*strings.Builder
 	seen    map[testKey]bool // started and not ended
+	suites  map[testKey]string
 	notify  func(testKey, result)
 }
 
@@ -62,6 +65,7 @@ func newCollector(t *tier, notify func(testKey, result)) *collector {
 	return &collector{
 		tier: t, notify: notify,
 		outputs: map[testKey]*strings.Builder{}, builds: map[string]*strings.Builder{}, seen: map[testKey]bool{},
+		suites: map[testKey]string{},
 	}
 }
 
@@ -93,6 +97,10 @@ func (c *collector) add(e event) {
 	switch e.Action {
 	case "start", "run":
 		c.seen[key] = true
+	case "attr":
+		if e.Key == suiteAttribute {
+			c.suites[key] = e.Value
+		}
 	case "build-output":
 		builder(c.builds, e.ImportPath).WriteString(e.Output)
 	case "output":
@@ -116,6 +124,7 @@ func (c *collector) add(e event) {
 func (c *collector) end(key testKey, r result) {
 	delete(c.seen, key)
 	delete(c.outputs, key)
+	r.suite = c.suites[key]
 	c.tier.results[key] = r
 	if c.notify != nil {
 		c.notify(key, r)

@@ -138,6 +138,7 @@ func report(w io.Writer, tiers []*tier, more []error) error {
 		}
 	}
 	printSkips(w, joined)
+	conformanceOf(tiers).print(w)
 	more = append(more, inexcusable(tiers, joined)...)
 	for _, key := range sortedKeys(joined) {
 		if r := joined[key]; r.outcome == failed {
