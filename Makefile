@@ -20,8 +20,8 @@ RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|vagrant/(uml|vm
 UML_ALL ?= ./e2e
 # Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds.
 UML_LEAVE ?= /e2e TestContainerd.*Debian13$$
-# Packages whose tests all run in the virtual machine too.
-VM_ALL ?=
+# Packages whose tests `make test-vm` all runs in the virtual machine too, with the ZFS driver.
+VM_ALL ?= ./e2e
 # Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor (together more than an
 # hour): on ZFS the doors' and the command line's scripts, and of the driver what is not its own or a driver's case.
 VM_LEAVE ?= /(graphdriver|snapshotter|snapshotter/differ|cmd/blockstore) |/snapshot/zfs Test(Conformance|Crash|StoreCounts)$$
@@ -86,7 +86,7 @@ vmimage: deps ## make the virtual machine's image, once, in the cache; print its
 .PHONY: test
 test: deps build check realimage containerds vmimage tools ## everything, on every kernel, with a report and a leak check
 	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) --uml-leave='$(UML_LEAVE)' \
-		$(addprefix --vm-all=,$(VM_ALL)) --vm-leave='$(VM_LEAVE)' $(PKG)
+		--vm-leave='$(VM_LEAVE)' $(PKG)
 
 .PHONY: test-host
 test-host: build tools ## the tests on this machine's own kernel
@@ -101,7 +101,7 @@ else
 endif
 
 .PHONY: test-vm
-test-vm: build tools ## in a virtual machine: the tests that want ZFS, udev or systemd; all of PKG's with ARGS
+test-vm: deps build realimage containerds vmimage tools ## in a virtual machine, hours: what wants ZFS, udev or systemd, and VM_ALL; all of PKG's with ARGS
 ifneq ($(ARGS),)
 	bin/tiers gotest --in-vm --vm-timeout 2h $(PKG) -- $(ARGS)
 else

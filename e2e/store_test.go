@@ -41,6 +41,9 @@ func driver(t *testing.T) string {
 	if d := os.Getenv("BSTEST_DRIVER"); d != "" {
 		return d
 	}
+	if _, err := os.Stat("/dev/zfs"); err == nil {
+		return "zfs"
+	}
 	if hasDeviceMapper() {
 		return "devicemapper"
 	}

@@ -83,7 +83,7 @@ func conformanceOf(tiers []*tier) conformance {
 }
 
 // whyNotRun is why a column lacks a case: a test of its that was skipped in every tier says why itself, one that failed
-// came to no end, and any other chooses its cases.
+// came to no end, and any other chose its cases, or the command line did.
 func whyNotRun(tiers []*tier, suites map[testKey]string, column string) string {
 	var skips, fails, ran []string
 	for _, suite := range sortedKeys(suites) {
@@ -102,7 +102,7 @@ func whyNotRun(tiers []*tier, suites map[testKey]string, column string) string {
 		case failed:
 			fails = append(fails, suite.test+" ended before it")
 		default:
-			ran = append(ran, "not among the cases of "+suite.test)
+			ran = append(ran, suite.test+" did not run it")
 		}
 	}
 	for _, why := range [][]string{fails, skips, ran} {

@@ -106,7 +106,7 @@ func TestVMSelection(t *testing.T) {
 	assert.Equal(t, map[string][]string{"a": {"^TestZ$/^one$"}, "b": {"^TestX$", "^TestY$"}, "c": {"^TestX$"}, "d": {"^TestX$"}}, selection)
 	assert.Equal(t, map[string][]string{"b": {"--udev"}, "c": {"--systemd"}}, flags)
 	runs := vmKernel(options{}, flags).deal(selection)
-	assert.Len(t, runs, 4, "a machine per package")
+	assert.Len(t, runs, 4, "a machine per package where no test takes minutes")
 	assert.Equal(t, machineRun{pkg: "b", run: "^TestX$|^TestY$", flags: []string{"--udev"}}, runs[1])
 }
 
@@ -124,13 +124,13 @@ func TestWantingZFSInTheVMIsAFailure(t *testing.T) {
 	require.NoError(t, err, "User Mode Linux has no ZFS either")
 }
 
-func TestUMLRuns(t *testing.T) {
+func TestDealOut(t *testing.T) {
 	assert.Equal(t, []machineRun{
 		{pkg: "a", run: "^TestCrashExt4$"},
 		{pkg: "a", run: "^TestConformance$"},
 		{pkg: "a", run: "^TestX$|^TestY$|^TestCrashExt4$/^One$"},
 		{pkg: "whole"},
-	}, umlRuns(map[string][]string{"whole": nil, "a": {"^TestX$", "^TestConformance$", "^TestCrashExt4$", "^TestY$", "^TestCrashExt4$/^One$"}}))
+	}, dealOut(map[string][]string{"whole": nil, "a": {"^TestX$", "^TestConformance$", "^TestCrashExt4$", "^TestY$", "^TestCrashExt4$/^One$"}}))
 }
 
 // TestLeaveOut: what is left to `make test-vm` is not picked, is no failure, and says so.

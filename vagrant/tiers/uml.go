@@ -10,7 +10,7 @@ import (
 // umlKernel is User Mode Linux.
 func umlKernel(o options) kernel {
 	return kernel{
-		tier: umlTier, program: o.uml, machines: o.machines, timeout: o.timeout, deal: umlRuns,
+		tier: umlTier, program: o.uml, machines: o.machines, timeout: o.timeout, deal: dealOut,
 		// It does that now and then on busy processors.
 		repeats: machineStopped,
 	}
@@ -34,12 +34,12 @@ func umlSelection(host *tier, whole []string, leave *regexp.Regexp) map[string][
 	return selection
 }
 
-// alone are the tests that take minutes there: each gets a machine of its own, so
+// alone are the tests that take minutes in a machine: each gets a machine of its own, so
 // that they run beside each other and share no time limit.
 var alone = regexp.MustCompile(`^\^Test((Conformance|Crash|RealImage|(Docker|Containerd)[A-Z])\w*\$$|Scripts)`)
 
-// umlRuns deals a selection out to machines, those that take longest first.
-func umlRuns(selection map[string][]string) []machineRun {
+// dealOut deals a selection out to machines, those that take longest first.
+func dealOut(selection map[string][]string) []machineRun {
 	var long, short []machineRun
 	for _, pkg := range slices.Sorted(maps.Keys(selection)) {
 		var rest []string

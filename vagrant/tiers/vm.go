@@ -1,7 +1,6 @@
 package main
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -10,9 +9,9 @@ import (
 // emulation it takes the processors that there are.
 func vmKernel(o options, flags map[string][]string) kernel {
 	return kernel{tier: vmTier, program: o.vm, machines: 1, timeout: o.vmTimeout, deal: func(selection map[string][]string) []machineRun {
-		var runs []machineRun
-		for _, pkg := range slices.Sorted(maps.Keys(selection)) {
-			runs = append(runs, machineRun{pkg: pkg, run: strings.Join(selection[pkg], "|"), flags: flags[pkg]})
+		runs := dealOut(selection)
+		for i := range runs {
+			runs[i].flags = flags[runs[i].pkg]
 		}
 		return runs
 	}}
