@@ -116,7 +116,7 @@ func (m instance) result(stopped, waitErr error, console *tail) (int, error) {
 	}
 	text, err := os.ReadFile(filepath.Join(m.work, statusFile))
 	if bytes.Contains(console.bytes(), []byte("Kernel panic")) {
-		return ExitMachine, fmt.Errorf("the machine ended, since its kernel panicked; end of the console:\n%s", console.lastLines(60))
+		return ExitMachine, fmt.Errorf("the machine ended, since %w; end of the console:\n%s", errPanicked, console.lastLines(60))
 	}
 	if err != nil {
 		return ExitMachine, fmt.Errorf("the machine ended without a result (%v); end of the console:\n%s", waitErr, console.lastLines(40))

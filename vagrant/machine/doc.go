@@ -23,6 +23,6 @@
 // The command's own (128+N for signal N, 127 when it was not found); 124 when
 // a time limit struck (--timeout, or --still for a command that writes nothing;
 // what the machine's tasks were doing then goes to stderr), 125 when the machine did not boot or its kernel
-// panicked (the end of its console then goes to stderr), 2 for wrong usage.
+// panicked (the end of its console then goes to stderr; where the command had not started it is booted again first), 2 for wrong usage.
 // Stdout and stderr are the command's, apart and byte for byte.
 package machine

@@ -153,6 +153,9 @@ func RunCommand(work string, config Config) (int, error) {
 	if err != nil {
 		return ExitNotFound, err
 	}
+	if err := os.WriteFile(filepath.Join(work, begunFile), nil, 0o600); err != nil {
+		return ExitMachine, err
+	}
 	p, err := os.StartProcess(path, config.Command, &os.ProcAttr{Files: files, Sys: &unix.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return ExitNotFound, err

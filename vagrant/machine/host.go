@@ -19,7 +19,13 @@ const (
 	stdoutFile = "stdout"
 	stderrFile = "stderr"
 	statusFile = "status"
+	begunFile  = "begun" // there is one when the command is about to start
 )
+
+// bootTries is how often a machine is booted whose kernel panics before the command starts.
+// By emulation with a thread for each processor it does that now and then at boot: "int3" where the
+// kernel has changed its own instructions.
+const bootTries = 3
 
 // Config tells the guest what to do.
 type Config struct {
@@ -46,7 +52,22 @@ func Run(ctx context.Context, k Kind, o Options) (status int, err error) {
 	if err != nil {
 		return ExitMachine, err
 	}
-	return boot(ctx, instance{kind: k.Name, program: program, work: work, options: o})
+	for try := 1; ; try++ {
+		status, err = boot(ctx, instance{kind: k.Name, program: program, work: work, options: o})
+		if try == bootTries || ctx.Err() != nil || !stillborn(work, err) {
+			return status, err
+		}
+		fmt.Fprintf(os.Stderr, "%s: the kernel panicked before the command started; once more\n", k.Name)
+	}
+}
+
+// errPanicked is how a machine ends whose kernel panics.
+var errPanicked = errors.New("its kernel panicked")
+
+// stillborn: the machine's kernel panicked, and nothing had been asked of it yet.
+func stillborn(work string, err error) bool {
+	_, begun := os.Stat(filepath.Join(work, begunFile))
+	return errors.Is(err, errPanicked) && errors.Is(begun, os.ErrNotExist)
 }
 
 // workParent is where disks' files go: on a disk by preference, since /tmp may
