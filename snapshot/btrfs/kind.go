@@ -31,20 +31,36 @@ var _ snapshot.Kind = Kind{}
 
 func (Kind) Name() string { return name }
 
-// Probe looks for root rights and for btrfs in the kernel.
+// Probe looks for root rights and for btrfs in the kernel, which loads its module for it where it
+// can.
 func (Kind) Probe(context.Context) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("btrfs: %w without root rights: run as root", snapshot.ErrNotSupported)
 	}
-	known, err := os.ReadFile("/proc/filesystems")
-	if err != nil {
-		return err
+	known, err := kernelHas()
+	if err == nil && !known {
+		loadModule()
+		known, err = kernelHas()
 	}
-	if strings.Contains(string(known), "\tbtrfs\n") {
-		return nil
+	if known || err != nil {
+		return err
 	}
 	return fmt.Errorf("btrfs: %w by this kernel as it runs: load the module (modprobe btrfs), or boot a kernel with CONFIG_BTRFS_FS",
 		snapshot.ErrNotSupported)
+}
+
+// kernelHas looks for btrfs among the file systems that the kernel has at this moment.
+func kernelHas() (bool, error) {
+	known, err := os.ReadFile("/proc/filesystems")
+	return strings.Contains(string(known), "\tbtrfs\n"), err
+}
+
+// loadModule opens the module's control device, which has the kernel load it
+// (MODULE_ALIAS("devname:btrfs-control")).
+func loadModule() {
+	if control, err := os.Open("/dev/btrfs-control"); err == nil {
+		_ = control.Close()
+	}
 }
 
 // Init makes the volumes' subvolume on the btrfs that the root lies on, or on one in
