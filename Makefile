@@ -1,5 +1,5 @@
 # make help lists the targets. Everything runs without a terminal and without questions.
-# What needs root: deps, test, test-host, test-uml, test-vm, realimage, vmimage, vagrant-box, demo, bench-docker, bench-containerd.
+# What needs root: deps, test, test-host, test-uml, test-vm, test-power, realimage, vmimage, vagrant-box, demo, bench-docker, bench-containerd.
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -25,6 +25,9 @@ VM_ALL ?= ./e2e
 # Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor (together more than an
 # hour): on ZFS the doors' and the command line's scripts, and of the driver what is not its own or a driver's case.
 VM_LEAVE ?= /(graphdriver|snapshotter|snapshotter/differ|cmd/blockstore) |/snapshot/zfs Test(Conformance|Crash|StoreCounts)$$
+# How often test-power, and so test-vm, ends the machine of each driver; a minute each by emulation.
+POWER_CUTS ?= 20
+POWER_DRIVERS ?= zfs btrfs devicemapper
 # Arguments of test-uml's and test-vm's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate; more flags of
 # the benchmarks.
 ARGS ?=
@@ -106,7 +109,14 @@ ifneq ($(ARGS),)
 	bin/tiers gotest --in-vm --vm-timeout 2h $(PKG) -- $(ARGS)
 else
 	bin/tiers vm --vm-timeout 2h $(addprefix --vm-all=,$(VM_ALL)) $(PKG)
+ifeq ($(PKG),./...)
+	$(MAKE) test-power
 endif
+endif
+
+.PHONY: test-power
+test-power: build vmimage ## end virtual machines in the middle of loads, commits and removals: POWER_CUTS for each of POWER_DRIVERS
+	BLOCKSTORE_POWER_CUTS=$(POWER_CUTS) BLOCKSTORE_POWER_DRIVERS='$(POWER_DRIVERS)' $(GO) test -count=1 -timeout 12h -v -run PowerCut ./e2e
 
 # The box of the Vagrant machine: a public one by default, local/blockstore is ours. See vagrant/Vagrantfile.
 BLOCKSTORE_BOX ?= debian/bookworm64
