@@ -20,13 +20,13 @@
 // the host skips for want of device-mapper and that passes in User Mode Linux
 // has passed. Every test that was skipped everywhere is listed with its
 // reason; one that lacked everywhere what a tier of the run has (device-mapper
-// in uml; ZFS, udev, systemd or a second processor in vm) is a failure, and so
+// in uml; ZFS, udev, systemd, a second processor or modules of its own in vm) is a failure, and so
 // is a package whose binary ended without a verdict (a panic, a time limit)
 // and a tier in which nothing ran.
 //
 // The uml tier runs the tests that the host skipped: on a host that has
 // everything it runs none. The vm tier, by far the slowest, runs those whose
-// reason on another tier names what only it has, one package at a time, in a
+// reason on another tier names what only it has, one package or long test at a time, in a
 // machine with systemd or udev where one of the reasons names that. It comes
 // last, since beside the others it would take their processors. Packages given
 // with --uml-all or --vm-all run there as well, whole: their tests take

@@ -15,7 +15,7 @@ func wantsUML(reason string) bool { return mentions(reason, "device-mapper", "th
 
 // wantsVM tells the same of the vm tier.
 func wantsVM(reason string) bool {
-	return mentions(reason, "ZFS", "udev", "systemd", "second processor")
+	return mentions(reason, "ZFS", "udev", "systemd", "second processor", "virtual machine")
 }
 
 func mentions(reason string, words ...string) bool {
