@@ -54,9 +54,17 @@ func newDisk(t testing.TB, size int64) string {
 func lvmRun(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.Command("lvm", args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1", "DM_DISABLE_UDEV=1")
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1")
+	if !udevRuns() {
+		cmd.Env = append(cmd.Env, "DM_DISABLE_UDEV=1")
+	}
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+func udevRuns() bool {
+	_, err := os.Stat("/run/udev/control")
+	return err == nil
 }
 
 func admin(t testing.TB, args ...string) string {
@@ -138,6 +146,34 @@ func (f *foreignPool) theirsOnly() {
 
 func TestDirectLVM(t *testing.T) {
 	needLVM(t)
+	directLVM(t)
+}
+
+// TestDirectLVMBesideUdev: LVM and we wait for udev, which makes the nodes and links; no semaphore is left, and no link.
+func TestDirectLVMBesideUdev(t *testing.T) {
+	if !udevRuns() {
+		t.Skip("no udev daemon runs here")
+	}
+	needLVM(t)
+	semaphores := func() string {
+		text, err := os.ReadFile("/proc/sysvipc/sem")
+		require.NoError(t, err)
+		return string(text)
+	}
+	links := func() []string {
+		found, err := filepath.Glob("/dev/mapper/*")
+		require.NoError(t, err)
+		return found
+	}
+	before, named := semaphores(), links()
+	t.Run("Store", directLVM)
+	out, err := exec.CommandContext(t.Context(), "udevadm", "settle", "--timeout=60").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, before, semaphores(), "semaphores are left")
+	require.Equal(t, named, links(), "links are left")
+}
+
+func directLVM(t *testing.T) {
 	disks := []string{newDisk(t, 768<<20), newDisk(t, 512<<20), newDisk(t, 512<<20)}
 	s := newStore(t, func(o *snapshot.InitOptions) {
 		o.Loopback, o.Devices, o.Yes, o.BaseSize = 0, disks[:2], true, 128<<20
