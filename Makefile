@@ -116,7 +116,7 @@ endif
 
 .PHONY: test-power
 test-power: build vmimage ## end virtual machines in the middle of loads, commits and removals: POWER_CUTS for each of POWER_DRIVERS
-	BLOCKSTORE_POWER_CUTS=$(POWER_CUTS) BLOCKSTORE_POWER_DRIVERS='$(POWER_DRIVERS)' $(GO) test -count=1 -timeout 12h -v -run PowerCut ./e2e
+	BLOCKSTORE_POWER_CUTS=$(POWER_CUTS) BLOCKSTORE_POWER_DRIVERS='$(POWER_DRIVERS)' BSTEST_DIR=$${BSTEST_DIR:-/var/tmp} $(GO) test -count=1 -timeout 12h -v -run PowerCut ./e2e
 
 # The box of the Vagrant machine: a public one by default, local/blockstore is ours. See vagrant/Vagrantfile.
 BLOCKSTORE_BOX ?= debian/bookworm64
