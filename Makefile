@@ -23,8 +23,8 @@ UML_LEAVE ?= /e2e TestContainerd.*Debian13$$
 # Packages whose tests `make test-vm` all runs in the virtual machine too, with the ZFS driver.
 VM_ALL ?= ./e2e
 # Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor (together more than an
-# hour): on ZFS the doors' and the command line's scripts, and of the driver what is not its own or a driver's case.
-VM_LEAVE ?= /(graphdriver|snapshotter|snapshotter/differ|cmd/blockstore) |/snapshot/zfs Test(Conformance|Crash|StoreCounts)$$
+# hour): on ZFS the doors' and the command line's scripts, and of the driver what is not its own or a driver's case; LVM beside udev.
+VM_LEAVE ?= /(graphdriver|snapshotter|snapshotter/differ|cmd/blockstore) |/snapshot/zfs Test(Conformance|Crash|StoreCounts)$$|/snapshot/thin TestDirectLVMBesideUdev$$
 # How often test-power, and so test-vm, ends the machine of each driver; a minute each by emulation.
 POWER_CUTS ?= 20
 POWER_DRIVERS ?= zfs btrfs devicemapper
