@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -54,6 +51,11 @@ func (s *Store) Status(ctx context.Context) (StoreStatus, error) {
 func (s *Store) Check(ctx context.Context, o CheckOptions) (Report, error) {
 	var r Report
 	var known []Info
+	if o.Repair {
+		if err := s.mendDerived(&r); err != nil {
+			return r, err
+		}
+	}
 	working := s.ids.working() // before the catalog is read: what is done later is in there
 	err := s.cat.view(func(t *tx) (err error) {
 		known, err = t.check(&r)
@@ -95,9 +97,6 @@ func (t *tx) check(r *Report) ([]Info, error) {
 		}
 		if in.Kind != KindView {
 			r.Volumes++
-			if t.volumeName(in.Volume.ID) != in.Name {
-				r.add(in.Volume.ID, "put the catalog back from a copy", "%s %q is not the owner of its volume", in.Kind, in.Name)
-			}
 		}
 		return nil
 	})
@@ -130,12 +129,7 @@ func (t *tx) check(r *Report) ([]Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	return all, t.each(bucketRefs, "", func(ref string, id []byte) error {
-		if t.t.Bucket(bucketImages).Get(id) == nil {
-			r.add(Base, "tag an image with it", "name %q stands for image %s, which is gone", ref, id)
-		}
-		return nil
-	})
+	return all, t.checkDerived(r)
 }
 
 // expectation is what may be in the kernel: what the catalog knows, and what was in work
@@ -164,13 +158,17 @@ func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, 
 			names[in.Volume.ID] = in.Name
 		}
 	}
+	strangers, err := s.strangers(ctx, names, garbage, ids)
+	if err != nil {
+		return err
+	}
 	findings, err := s.driver.Check(ctx, expected)
 	if err != nil {
 		return fmt.Errorf("checking the %s backing store: %w", s.header.Driver, err)
 	}
 	maps.Copy(e.working, s.ids.working())
 	for _, f := range findings {
-		if e.working[f.Volume] || slices.Contains(garbage, f.Volume) {
+		if e.working[f.Volume] || slices.Contains(garbage, f.Volume) || slices.Contains(strangers, f.Volume) {
 			continue
 		}
 		if name := names[f.Volume]; name != "" {
@@ -178,8 +176,10 @@ func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, 
 		}
 		r.Findings = append(r.Findings, f)
 	}
-	if err := s.checkStrangers(ctx, names, garbage, ids, r); err != nil {
-		return err
+	for _, id := range strangers {
+		if err := s.mendStranger(id, o, r); err != nil {
+			return err
+		}
 	}
 	swept := s.swept.list()
 	for _, id := range garbage {
@@ -196,46 +196,17 @@ func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, 
 	return s.flushSwept(ctx)
 }
 
-// checkStrangers reports volumes in the kernel that the catalog cannot explain.
-// They are never removed here: a volume of the store's is somebody's data.
-func (s *Store) checkStrangers(ctx context.Context, names map[VolumeID]string, garbage []VolumeID, ids idRecord, r *Report) error {
+// strangers lists volumes in the kernel that the catalog cannot explain. They are
+// never removed here: a volume of the store's is somebody's data.
+func (s *Store) strangers(ctx context.Context, names map[VolumeID]string, garbage []VolumeID, ids idRecord) ([]VolumeID, error) {
 	listed, err := s.driver.Volumes(ctx)
 	if errors.Is(err, ErrNotSupported) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, id := range listed {
-		if names[id] != "" || slices.Contains(garbage, id) || id >= ids.PurgeFrom && id < ids.End {
-			continue
-		}
-		r.add(id, "look at it and remove it by hand if it is nobody's", "volume %d exists and the catalog does not know it", id)
-	}
-	return nil
-}
-
-// checkLayer looks at what the store keeps beside a layer's volume, and at its
-// content if asked.
-func (s *Store) checkLayer(ctx context.Context, in Info, o CheckOptions, r *Report) error {
-	if in.NoTar {
-		return nil
-	}
-	const mend = "remove what uses the layer and load its image again"
-	if _, err := os.Stat(s.tarPath(in.Volume.ID)); err != nil {
-		r.add(in.Volume.ID, mend, "layer %q: its tar record is missing; it can be used but not saved", in.Name)
-		return nil
-	}
-	if !o.Content {
-		return nil
-	}
-	if o.Progress != nil {
-		o.Progress(in.Name)
-	}
-	err := s.WriteLayer(ctx, in.Name, io.Discard)
-	if errors.Is(err, ErrCorrupt) {
-		r.add(in.Volume.ID, mend, "%s", strings.TrimPrefix(err.Error(), "layer "))
-		return nil
-	}
-	return err
+	return slices.DeleteFunc(slices.Clone(listed), func(id VolumeID) bool {
+		return id == Base || names[id] != "" || slices.Contains(garbage, id) || id >= ids.PurgeFrom && id < ids.End
+	}), nil
 }

@@ -6,3 +6,19 @@ func (s *Store) CatalogCommits() int {
 	_ = s.cat.view(func(t *tx) error { n = t.t.ID(); return nil })
 	return n
 }
+
+// DamageCatalog takes out the first record of a bucket and puts a wrong one in.
+func (s *Store) DamageCatalog(bucket string) error {
+	return s.cat.update(func(t *tx) error {
+		b := t.t.Bucket([]byte(bucket))
+		k, _ := b.Cursor().First()
+		wrong := append([]byte("0"), k...)
+		if err := b.Put(wrong, []byte("of nobody")); err != nil {
+			return err
+		}
+		if bucket == "refs" { // a name that is gone is no damage that could be told
+			return nil
+		}
+		return b.Delete(k)
+	})
+}

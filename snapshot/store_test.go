@@ -389,19 +389,76 @@ func TestRemovalPending(t *testing.T) {
 }
 
 // TestStrangers puts a volume where the store never made one: it is reported and
-// not touched.
+// not touched, and repair makes it a container that can be looked at and removed.
 func TestStrangers(t *testing.T) {
 	f := newFixture(t)
 	require.NoError(t, f.s.Driver().Create(ctx, 9999, snapshot.CreateOptions{Origin: snapshot.Volume{ID: snapshot.Base}}))
 	f.reopen()
-	r, err := f.s.Check(ctx, snapshot.CheckOptions{Repair: true})
+	r, err := f.s.Check(ctx, snapshot.CheckOptions{})
 	require.NoError(t, err)
 	require.Len(t, r.Findings, 1)
 	require.Equal(t, snapshot.VolumeID(9999), r.Findings[0].Volume)
+	require.Contains(t, r.Findings[0].Mend, "check --repair")
 	ids, err := f.s.Driver().Volumes(ctx)
 	require.NoError(t, err)
 	require.Contains(t, ids, snapshot.VolumeID(9999))
-	require.NoError(t, f.s.Driver().Remove(ctx, 9999))
+
+	r, err = f.s.Check(ctx, snapshot.CheckOptions{Repair: true})
+	require.NoError(t, err)
+	require.Empty(t, r.Findings)
+	require.Len(t, r.Repaired, 1)
+	f.exact("after the repair")
+	dir, err := f.s.Mount(ctx, "found-9999")
+	require.NoError(t, err)
+	require.DirExists(t, dir)
+	require.NoError(t, f.s.Unmount(ctx, "found-9999"))
+	require.NoError(t, f.s.Remove(ctx, "found-9999"))
+	f.reopen()
+	f.exact("after its removal")
+	in, err := f.s.Create(ctx, "next", snapshot.CreateRequest{})
+	require.NoError(t, err)
+	require.Greater(t, in.Volume.ID, snapshot.VolumeID(9999), "its number is not given out again")
+}
+
+// TestRepairTarRecord: a layer whose record is gone can be used, and repair says so for good.
+func TestRepairTarRecord(t *testing.T) {
+	f := newFixture(t)
+	im := f.load("base", 1)
+	in, err := f.s.Stat(ctx, im.Layers[0])
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(f.root, "tar", fmt.Sprint(in.Volume.ID)+".json.zst")))
+	r, err := f.s.Check(ctx, snapshot.CheckOptions{Repair: true})
+	require.NoError(t, err)
+	require.Empty(t, r.Findings)
+	require.Len(t, r.Repaired, 1)
+	require.ErrorIs(t, f.s.WriteLayer(ctx, im.Layers[0], io.Discard), snapshot.ErrNotSupported)
+	_, err = f.s.Create(ctx, "c", snapshot.CreateRequest{Parent: im.Layers[0]})
+	require.NoError(t, err)
+}
+
+// TestRepairDerivedRecords damages each of the catalog's lists that follow from others.
+func TestRepairDerivedRecords(t *testing.T) {
+	for _, bucket := range []string{"volumes", "children", "tops", "refs"} {
+		t.Run(bucket, func(t *testing.T) {
+			f := newFixture(t)
+			im := f.load("base", 1, 2)
+			_, err := f.s.Create(ctx, "c", snapshot.CreateRequest{Parent: im.Layers[1]})
+			require.NoError(t, err)
+			require.NoError(t, f.s.DamageCatalog(bucket))
+			r, err := f.s.Check(ctx, snapshot.CheckOptions{})
+			require.NoError(t, err)
+			require.Len(t, r.Findings, 1)
+			require.Contains(t, r.Findings[0].Mend, "check --repair")
+			r, err = f.s.Check(ctx, snapshot.CheckOptions{Repair: true})
+			require.NoError(t, err)
+			require.Empty(t, r.Findings)
+			require.Len(t, r.Repaired, 1)
+			require.ErrorIs(t, f.s.Remove(ctx, im.Layers[0]), snapshot.ErrBusy, "what stands on it is known again")
+			require.ErrorIs(t, f.s.Remove(ctx, im.Layers[1]), snapshot.ErrBusy)
+			f.reopen()
+			f.exact("after the repair")
+		})
+	}
 }
 
 // TestDamagedLayer changes a layer's file and its tar record behind the store's

@@ -27,7 +27,9 @@ func (a *app) checkCommand() *cobra.Command {
 		short: "compare the catalog, the kernel and the content",
 		long: `Compares what the catalog says with what the kernel has. Findings are printed with
 the way to mend them, and the exit code is 6. --repair mends what can be mended
-without destroying data that is not explained. --content also writes every layer's
+and destroys nothing: a volume that nobody knows becomes the container found-N, to be
+looked at and removed; a layer whose tar record is gone is not saved any more; the
+catalog's lists are written anew from its other records. --content also writes every layer's
 tar again and compares its digest: it reads all data of the store.`,
 		example: "blockstore check\nblockstore check --repair",
 		run: func(ctx context.Context, _ []string) error {

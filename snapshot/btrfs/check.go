@@ -85,7 +85,7 @@ func (d *driver) Check(_ context.Context, known []snapshot.Volume) ([]snapshot.F
 	}
 	for id := range subvolumes {
 		if id >= snapshot.FirstVolumeID {
-			found(id, "remove it: check --repair", "volume %d is in the file system but not in the catalog", id)
+			found(id, "`check --repair` makes it a container", "volume %d is in the file system but not in the catalog", id)
 		}
 	}
 	slices.SortFunc(findings, func(a, b snapshot.Finding) int { return int(a.Volume) - int(b.Volume) })

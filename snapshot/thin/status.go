@@ -96,18 +96,22 @@ func (d *driver) Check(ctx context.Context, known []snapshot.Volume) ([]snapshot
 		exists[snapshot.VolumeID(t.ID)] = true
 	}
 	if !exists[snapshot.Base] {
-		found = append(found, snapshot.Finding{Text: "the base volume is missing from the thin pool"})
+		found = append(found, snapshot.Finding{
+			Text: "the base volume is missing from the thin pool", Mend: "save what is needed, and make a new store",
+		})
 	}
 	for _, v := range known {
 		if !exists[v.ID] {
-			found = append(found, snapshot.Finding{Volume: v.ID, Text: "volume is missing from the thin pool"})
+			found = append(found, snapshot.Finding{
+				Volume: v.ID, Text: "volume is missing from the thin pool", Mend: "remove what stands on it, then it; load its image again",
+			})
 		}
 		delete(exists, v.ID)
 	}
 	for id := range exists {
 		if id >= snapshot.FirstVolumeID {
 			found = append(found, snapshot.Finding{
-				Volume: id, Text: "the thin pool has a device that the catalog does not know", Mend: "`check --repair` removes it",
+				Volume: id, Text: "the thin pool has a device that the catalog does not know", Mend: "`check --repair` makes it a container",
 			})
 		}
 	}

@@ -65,7 +65,7 @@ func (d *driver) Check(ctx context.Context, known []snapshot.Volume) ([]snapshot
 	}
 	for id := range here {
 		if id >= snapshot.FirstVolumeID {
-			found(id, "remove it: check --repair", "volume %d is in the pool but not in the catalog", id)
+			found(id, "`check --repair` makes it a container", "volume %d is in the pool but not in the catalog", id)
 		}
 	}
 	slices.SortFunc(findings, func(a, b snapshot.Finding) int { return int(a.Volume) - int(b.Volume) })
