@@ -39,7 +39,8 @@ func (p *Pool) Config() Config { return p.config }
 func (p *Pool) Number() dm.Number { return p.number }
 
 // Open brings a pool up, or takes over one that a dead process left up: it resumes what is suspended, removes devices of
-// the pool that never got a table, and releases the metadata snapshot that the dead process held (see Metadata). Thin
+// the pool that never got a table, and releases the metadata snapshot that the dead process held (see Metadata), also one
+// that a power cut met half taken or half released. Thin
 // devices that are active stay so (see Active).
 //
 // It refuses with ErrNotFormatted, ErrCorrupt or ErrForeign, and changes nothing, when the metadata device does not
@@ -103,7 +104,7 @@ func (p *Pool) bringUp(ctx context.Context, backing *disks) (adopted bool, err e
 	info, err := p.dm.Info(ctx, p.ref)
 	switch {
 	case errors.Is(err, dm.ErrNotFound):
-		return false, p.activatePool(ctx, backing)
+		return false, p.start(ctx, backing)
 	case err != nil:
 		return false, err
 	case info.HasActive:
@@ -113,7 +114,15 @@ func (p *Pool) bringUp(ctx context.Context, backing *disks) (adopted bool, err e
 	if _, err := p.dm.Remove(ctx, p.ref, dm.RemoveOptions{}); err != nil {
 		return false, err
 	}
-	return false, p.activatePool(ctx, backing)
+	return false, p.start(ctx, backing)
+}
+
+// start activates a pool that was down.
+func (p *Pool) start(ctx context.Context, backing *disks) error {
+	if err := p.config.undoTorn(ctx, backing); err != nil {
+		return err
+	}
+	return p.activatePool(ctx, backing)
 }
 
 func (p *Pool) activatePool(ctx context.Context, backing *disks) error {

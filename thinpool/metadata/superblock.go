@@ -125,3 +125,14 @@ func isZero(b []byte) bool {
 	}
 	return true
 }
+
+// SetHeldRoot changes the number of the held metadata snapshot in a superblock of 4096 bytes, and its checksum. The errors
+// are ParseSuperblock's.
+func SetHeldRoot(b []byte, held dm.MetadataBlocks) error {
+	if _, err := ParseSuperblock(b); err != nil {
+		return err
+	}
+	binary.LittleEndian.PutUint64(b[offHeldRoot:], uint64(held))
+	binary.LittleEndian.PutUint32(b, checksum(b, kindSuperblock))
+	return nil
+}
