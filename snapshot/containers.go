@@ -232,7 +232,9 @@ func (s *Store) Stat(_ context.Context, name string) (Info, error) {
 	return s.withMount(in), nil
 }
 
+// withMount says where a snapshot is mounted now, whatever its record says.
 func (s *Store) withMount(in Info) Info {
+	in.Mounted = ""
 	if s.vols.shown(in.Volume.ID) {
 		in.Mounted = s.vols.dir(dirMounts, in.Volume.ID)
 	}

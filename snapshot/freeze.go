@@ -99,7 +99,7 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 		return in, err
 	}
 	old := in.Name
-	in.Name, in.Kind, in.NoTar, in.Labels = r.Name, KindLayer, true, r.Labels
+	in.Name, in.Kind, in.NoTar, in.Labels, in.Mounted = r.Name, KindLayer, true, r.Labels, ""
 	in.Created = time.Now().UTC()
 	in.Updated = in.Created
 	err = s.commit(func(t *tx) error {

@@ -420,6 +420,24 @@ func TestStrangers(t *testing.T) {
 	require.Greater(t, in.Volume.ID, snapshot.VolumeID(9999), "its number is not given out again")
 }
 
+// TestFrozenWhileMounted: where a container was mounted when it became a layer is nothing that the layer keeps.
+func TestFrozenWhileMounted(t *testing.T) {
+	f := newFixture(t)
+	_, err := f.s.Create(ctx, "c", snapshot.CreateRequest{})
+	require.NoError(t, err)
+	_, err = f.s.Mount(ctx, "c")
+	require.NoError(t, err)
+	in, err := f.s.Freeze(ctx, "c", snapshot.FreezeRequest{Name: "layer"})
+	require.NoError(t, err)
+	require.NotEmpty(t, in.Mounted, "it is mounted still")
+	require.NoError(t, f.s.Unmount(ctx, "layer"))
+	f.reopen()
+	in, err = f.s.Stat(ctx, "layer")
+	require.NoError(t, err)
+	require.Empty(t, in.Mounted)
+	require.NoError(t, f.s.Remove(ctx, "layer"))
+}
+
 // TestRepairTarRecord: a layer whose record is gone can be used, and repair says so for good.
 func TestRepairTarRecord(t *testing.T) {
 	f := newFixture(t)
