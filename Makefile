@@ -118,6 +118,24 @@ endif
 test-power: build vmimage ## end virtual machines in the middle of loads, commits and removals: POWER_CUTS for each of POWER_DRIVERS
 	BLOCKSTORE_POWER_CUTS=$(POWER_CUTS) BLOCKSTORE_POWER_DRIVERS='$(POWER_DRIVERS)' BSTEST_DIR=$${BSTEST_DIR:-/var/tmp} $(GO) test -count=1 -timeout 12h -v -run PowerCut ./e2e
 
+# How much of the fault programme `make soak` runs, and which part: make soak RUN=TestKill KILLS=5000. docs/reliability.md
+# says what each number is.
+RUN            ?= .
+SEED           ?= 1
+POWER_ROUNDS   ?= 10
+POWER_POINTS   ?= 500
+KILLS          ?= 1000
+ERROR_CYCLES   ?= 20
+SNAPSHOTS      ?= 100000
+POOL_SNAPSHOTS ?= 100000
+
+.PHONY: soak
+soak: build tools ## the fault programme at length, in User Mode Linux: hours
+	BLOCKSTORE_SOAK_SEED=$(SEED) BLOCKSTORE_SOAK_POWER_ROUNDS=$(POWER_ROUNDS) BLOCKSTORE_SOAK_POWER_POINTS=$(POWER_POINTS) \
+	BLOCKSTORE_SOAK_KILLS=$(KILLS) BLOCKSTORE_SOAK_ERROR_CYCLES=$(ERROR_CYCLES) \
+	BLOCKSTORE_SOAK_SNAPSHOTS=$(SNAPSHOTS) BLOCKSTORE_SOAK_POOL_SNAPSHOTS=$(POOL_SNAPSHOTS) \
+		bin/tiers gotest --timeout 12h --still 3h ./faults -- -test.v '-test.run=$(RUN)'
+
 # The box of the Vagrant machine: a public one by default, local/blockstore is ours. See vagrant/Vagrantfile.
 BLOCKSTORE_BOX ?= debian/bookworm64
 export BLOCKSTORE_BOX

@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/snapshot/failpoint"
 )
 
 // The catalog's buckets. Values are JSON unless said otherwise.
@@ -60,7 +62,7 @@ type verdict struct {
 // openCatalog opens or makes the file at path. The store's lock must be held.
 func openCatalog(path string) (*catalog, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true,
+		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, NoSync: failpoint.Leave("catalog.flush"),
 	})
 	if err != nil {
 		if errors.Is(err, unix.ENOSPC) {

@@ -162,8 +162,8 @@ func (s *Store) splitDiff(ctx context.Context, lower, upper, path string, opts l
 	if err != nil {
 		return diff, fmt.Errorf("computing the changes: %w", noSpace(err))
 	}
-	if err := f.Sync(); err != nil {
-		return diff, noSpace(err)
+	if err := syncFile(f); err != nil {
+		return diff, err
 	}
 	return diff, syncDir(filepath.Dir(path))
 }

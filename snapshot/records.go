@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"blockstore.dev/blockstore/snapshot/failpoint"
 )
 
 // header is the store's own record: what it is and on what it stands.
@@ -153,6 +155,9 @@ func (t *tx) dropSnapshot(name string) (Info, error) {
 		key := volumeKey(in.Volume.ID)
 		if err := t.remove(bucketVolumes, key); err != nil {
 			return in, err
+		}
+		if failpoint.Leave("garbage.record") {
+			return in, t.remove(bucketSnapshots, name)
 		}
 		if err := t.t.Bucket(bucketGarbage).Put([]byte(key), nil); err != nil {
 			return in, err

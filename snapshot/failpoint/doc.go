@@ -6,4 +6,11 @@
 // that name, and BLOCKSTORE_FAILPOINT_LOG=FILE appends the
 // name of each Hit to a file, so that a test can run a command once to learn
 // its steps and then once more for each of them.
+//
+// Leave plants a fault: with the build tag, BLOCKSTORE_FAILPOINT_LEAVE=NAME,... leaves
+// the steps of these names out, so that a test can show that it would notice. They are
+// what durability hangs on: "flush" of a layer's record and of a container's files
+// before the commit that names them; "catalog.flush" of the commit itself; "ids.record",
+// the record of volumes that are about to be made; "garbage.record", that of removals
+// about to be done.
 package failpoint

@@ -4,7 +4,9 @@ package failpoint
 
 import (
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -29,4 +31,9 @@ func Hit(name string) {
 		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 		select {}
 	}
+}
+
+// Leave says whether a step is to be left out.
+func Leave(name string) bool {
+	return slices.Contains(strings.Split(os.Getenv("BLOCKSTORE_FAILPOINT_LEAVE"), ","), name)
 }
