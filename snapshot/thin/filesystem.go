@@ -156,7 +156,20 @@ func (fs fileSystem) recover(device string) error {
 			return err
 		}
 	}
-	return fs.with(device, func(*os.File) error { return nil })
+	return errors.Join(fs.with(device, func(*os.File) error { return nil }), fs.written(device))
+}
+
+// written makes sure that unmounting has reached the disk, which unmounting itself does not tell: a sealed volume with a
+// journal to replay cannot be mounted.
+func (fs fileSystem) written(device string) error {
+	if fs != ext4 {
+		return nil
+	}
+	dirty, err := ext4NeedsRecovery(device)
+	if err == nil && dirty {
+		err = fmt.Errorf("unmounting did not reach %s: %w", device, unix.EIO)
+	}
+	return err
 }
 
 // ext4NeedsRecovery reads EXT4_FEATURE_INCOMPAT_RECOVER (Linux, Documentation/filesystems/ext4/super.rst).

@@ -21,6 +21,7 @@ type unpacker struct {
 	work    snapshot.VolumeID
 	volumes []snapshot.VolumeID
 	target  string
+	device  string
 	next    int
 	mounted bool
 }
@@ -54,7 +55,7 @@ func (u *unpacker) begin(ctx context.Context, o snapshot.UnpackOptions) error {
 	if err := mount.At(d.config.FileSystem.mount(dev.Path, false), u.target); err != nil {
 		return err
 	}
-	u.mounted = true
+	u.mounted, u.device = true, dev.Path
 	failpoint.Hit("thin.unpack.mounted")
 	return nil
 }
@@ -98,6 +99,9 @@ func (u *unpacker) boundary(ctx context.Context, id snapshot.VolumeID) error {
 func (u *unpacker) finish(ctx context.Context, id snapshot.VolumeID) error {
 	d := u.driver
 	if err := u.unmount(); err != nil {
+		return err
+	}
+	if err := d.config.FileSystem.written(u.device); err != nil {
 		return err
 	}
 	if _, err := d.pool.Commit(ctx); err != nil {
