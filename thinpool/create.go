@@ -109,7 +109,7 @@ func (o *CreateOptions) format(ctx context.Context, client *dm.Client) error {
 	if err := wipeSuperblock(backing.metadata.path); err != nil {
 		return err
 	}
-	p := &Pool{dm: client, config: o.Config, ref: dm.UUID(o.PoolUUID())}
+	p := newPool(client, o.Config)
 	if err := p.activatePool(ctx, backing); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 	if err := DeactivateAll(ctx, client, c); err != nil {
 		return err
 	}
-	p := &Pool{dm: client, config: c, ref: dm.UUID(c.PoolUUID())}
+	p := newPool(client, c)
 	if err := p.Close(ctx); err != nil {
 		return err
 	}

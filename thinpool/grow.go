@@ -64,18 +64,7 @@ func (p *Pool) grow(ctx context.Context, size uint64, g growth) error {
 	if err := p.config.enlarge(g.pick(backing), size, g); err != nil {
 		return err
 	}
-	table, err := p.config.table(backing)
-	if err != nil {
-		return err
-	}
-	// Loading before suspending: a process that dies in between leaves nothing suspended.
-	if _, err := p.dm.Load(ctx, p.ref, table, dm.LoadOptions{}); err != nil {
-		return err
-	}
-	if _, err := p.dm.Resume(context.WithoutCancel(ctx), p.ref); err != nil {
-		return err
-	}
-	return p.verifyGrown(ctx, backing, table.Length())
+	return p.reloaded(ctx, backing)
 }
 
 // enlarge grows the file and its loop device.
@@ -124,4 +113,25 @@ func (p *Pool) verifyGrown(ctx context.Context, backing *disks, length dm.Sector
 		return fmt.Errorf("%w: metadata has %d blocks, not %d, after growing", ErrUnknownOutcome, st.MetadataTotal, want)
 	}
 	return nil
+}
+
+// Sizes are how much of what lies beneath the pool's data and metadata now it could use, in bytes: of devices that have
+// been enlarged it is more than the pool has. A loopback pool uses the whole of its files. Somebody else's is ErrForeign.
+func (p *Pool) Sizes(ctx context.Context) (data, metadata uint64, err error) {
+	if err = p.own(); err != nil {
+		return 0, 0, err
+	}
+	backing, err := p.config.open(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer backing.close()
+	if data, err = backing.data.size(); err == nil {
+		metadata, err = backing.metadata.size()
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("looking at what pool %s lies on: %w", p.config.Name, err)
+	}
+	data -= data % p.config.BlockSize.Bytes()
+	return data, min(metadata-metadata%dm.MetadataBlockSize, MaxMetadataSize), nil
 }

@@ -23,6 +23,8 @@ type Pool struct {
 	reload sync.RWMutex
 	// devices are locked one by one while they are activated, deactivated or borrowed.
 	devices deviceLocks
+	// tuning is how the pool's table is, and what the next one will be; set under reload.
+	tuning atomic.Pointer[Tuning]
 	// snapshots is the superblock's time: snapshots taken in the pool's life, at least.
 	snapshots atomic.Uint32
 	// reading is held by who has the pool's one metadata snapshot.
@@ -53,7 +55,7 @@ func Open(ctx context.Context, client *dm.Client, c Config) (*Pool, error) {
 	if c.Share != nil {
 		return openShare(ctx, client, c)
 	}
-	p := &Pool{dm: client, config: c, ref: dm.UUID(c.PoolUUID())}
+	p := newPool(client, c)
 	backing, err := c.open(ctx)
 	if err != nil {
 		return nil, err
@@ -75,6 +77,13 @@ func Open(ctx context.Context, client *dm.Client, c Config) (*Pool, error) {
 		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
 	}
 	return p, nil
+}
+
+// newPool is a pool of our own that is not up.
+func newPool(client *dm.Client, c Config) *Pool {
+	p := &Pool{dm: client, config: c, ref: dm.UUID(c.PoolUUID())}
+	p.tuning.Store(&Tuning{QueueIfFull: c.QueueIfFull})
+	return p
 }
 
 // verify reads the superblock before the kernel does: to the kernel a zero block is an order to format.
@@ -126,7 +135,7 @@ func (p *Pool) start(ctx context.Context, backing *disks) error {
 }
 
 func (p *Pool) activatePool(ctx context.Context, backing *disks) error {
-	table, err := p.config.table(backing)
+	table, err := p.table(backing)
 	if err != nil {
 		return err
 	}
@@ -159,13 +168,20 @@ func (p *Pool) adopt(ctx context.Context, info dm.Info, backing *disks) error {
 		}
 	}
 	if info.Suspended {
-		_, err = p.dm.Resume(ctx, p.ref)
+		if _, err := p.dm.Resume(ctx, p.ref); err != nil {
+			return err
+		}
+	}
+	target, err := p.target(ctx)
+	if err == nil { // a process that tuned it may have died
+		p.tuning.Store(&Tuning{QueueIfFull: !target.ErrorIfNoSpace})
 	}
 	return err
 }
 
 // table is the pool's table over the whole of the data device.
-func (c Config) table(backing *disks) (dm.Table, error) {
+func (p *Pool) table(backing *disks) (dm.Table, error) {
+	c, t := p.config, p.tuning.Load()
 	size, err := backing.data.size()
 	if err != nil {
 		return nil, err
@@ -175,8 +191,8 @@ func (c Config) table(backing *disks) (dm.Table, error) {
 		return nil, fmt.Errorf("%s is smaller than one block: %w", c.Data, ErrInvalid)
 	}
 	return dm.NewTable(length, dm.ThinPool{
-		Metadata: backing.metadata.number, Data: backing.data.number, BlockSize: c.BlockSize, LowWater: c.LowWater,
-		ErrorIfNoSpace: !c.QueueIfFull,
+		Metadata: backing.metadata.number, Data: backing.data.number, BlockSize: c.BlockSize, LowWater: t.lowWater(c, dm.Blocks(length/c.BlockSize)),
+		ErrorIfNoSpace: !t.QueueIfFull,
 	}), nil
 }
 

@@ -89,8 +89,9 @@ func (p *Pool) status(ctx context.Context, o dm.StatusOptions) (Status, error) {
 
 // statusOf adds what the pool knows itself.
 func (p *Pool) statusOf(s dm.ThinPoolStatus) Status {
+	t := p.tuning.Load() // nil of a pool that is somebody else's
 	return Status{
 		ThinPoolStatus: s, BlockSize: p.config.BlockSize, Snapshots: p.snapshots.Load(),
-		QueueTimedOut: p.config.QueueIfFull && s.Mode == dm.PoolOutOfDataSpace && s.Full == dm.ErrorIfNoSpace,
+		QueueTimedOut: t != nil && t.QueueIfFull && s.Mode == dm.PoolOutOfDataSpace && s.Full == dm.ErrorIfNoSpace,
 	}
 }
