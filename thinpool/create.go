@@ -156,18 +156,25 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 // deactivates none.
 func DeactivateAll(ctx context.Context, client *dm.Client, c Config) error {
 	p := &Pool{dm: client, config: c}
+	if err := p.deactivateAll(ctx); err != nil {
+		return fmt.Errorf("destroying pool %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+func (p *Pool) deactivateAll(ctx context.Context) error {
 	active, err := p.list(ctx) // and what a crash left between a device's creation and its table
 	if err != nil {
-		return fmt.Errorf("destroying pool %s: %w", c.Name, err)
+		return err
 	}
 	for _, d := range active {
 		if d.OpenCount > 0 {
-			return fmt.Errorf("destroying pool %s: %w", c.Name, p.busyError(ctx, d.ID))
+			return p.busyError(ctx, d.ID)
 		}
 	}
 	for _, d := range active {
 		if err := p.Deactivate(ctx, d.ID); err != nil {
-			return fmt.Errorf("destroying pool %s: %w", c.Name, err)
+			return err
 		}
 	}
 	return p.unmark(ctx)

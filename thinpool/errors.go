@@ -29,6 +29,10 @@ var (
 	ErrUnknownOutcome = errors.New("outcome of a thin pool message is unknown")
 	// ErrWornOut: the pool has taken nearly as many snapshots as its metadata format can count.
 	ErrWornOut = errors.New("thin pool has used up its snapshots: move its data to a new pool")
+	// ErrNoTools: thin-provisioning-tools, which check and repair metadata, are not installed.
+	ErrNoTools = errors.New("thin-provisioning-tools are missing")
+	// ErrNotRepaired: what could be found in damaged metadata is no whole pool. Nothing was changed.
+	ErrNotRepaired = errors.New("metadata cannot be repaired")
 	// ErrForeign: something of the same name, or a pool of another identity, which is left alone.
 	ErrForeign = errors.New("belongs to somebody else")
 	// ErrInactive: somebody else's pool, or what is said to be one, has no active device: its owner can activate it.

@@ -20,6 +20,7 @@ func mayFork() map[string]string {
 		"zfsds/command.go":            "zfs and zpool: pools, and where the module answers otherwise than by our ABI",
 		"snapshot/thin/filesystem.go": "mkfs, once per store, for the golden base",
 		"thinpool/lvm/tool.go":        "LVM's tools, at set-up, growth and after a boot",
+		"thinpool/repair_tools.go":    "thin_check and thin_repair, on a pool that is down",
 		"snapshot/drivertest/":        "a child process is killed, or counted by strace",
 		"vagrant/":                    "test machines are processes",
 		"perf/":                       "the peers that it measures are programs",

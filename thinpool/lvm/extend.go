@@ -102,3 +102,35 @@ func (g Group) plan(v Volume, o ExtendOptions) (data, metadata uint64, err error
 	}
 	return data, metadata, nil
 }
+
+// Room is what a group has free for a pool of its owner's, in bytes: for data or for metadata, not for both.
+type Room struct{ Data, Metadata uint64 }
+
+// Room looks at the owner's group. LVM's spare for repairs grows with the metadata.
+func (t *Tool) Room(ctx context.Context, owner uuid.UUID) (Room, error) {
+	g, err := t.ownGroup(ctx, owner)
+	if err != nil {
+		return Room{}, err
+	}
+	// Extend also gives the data the metadata that go with them.
+	return Room{Data: (g.Free - g.Free/spare) / g.Extent * g.Extent, Metadata: g.Free / 2 / g.Extent * g.Extent}, nil
+}
+
+// ExtendMetadata makes a pool's metadata so many bytes large, in whole extents, if the group has them.
+func (t *Tool) ExtendMetadata(ctx context.Context, owner uuid.UUID, v Volume, to uint64) error {
+	g, err := t.ownGroup(ctx, owner)
+	if err != nil {
+		return err
+	}
+	if to = to / g.Extent * g.Extent; to <= v.MetadataSize {
+		return fmt.Errorf("%w: volume group %s has no whole extent for more metadata: add a disk (--device)", thinpool.ErrNoSpace, g.Name)
+	}
+	_, err = t.run(ctx, "lvextend", "--poolmetadatasize", "+"+bytesOf(to-v.MetadataSize), v.Path())
+	return err
+}
+
+// ErrorWhenFull has writers to a full pool fail, or wait.
+func (t *Tool) ErrorWhenFull(ctx context.Context, v Volume, fail bool) error {
+	_, err := t.run(ctx, "lvchange", "--errorwhenfull", map[bool]string{true: "y", false: "n"}[fail], v.Path())
+	return err
+}

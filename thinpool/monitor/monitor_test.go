@@ -169,12 +169,12 @@ func TestLooksMoreOften(t *testing.T) {
 	p := newFake()
 	p.status.DataTotal = 1 << 14 // 1 GiB
 	run(t, p, Options{Policy: Policy{WhenFull: Fail, ExtendBytes: 1 << 30}, Waker: p}, func(told func() []string) {
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		require.Less(t, len(p.looks), 35, "an idle pool at the interval")
 		full := false
 		for range 600 { // a fiftieth of it each second, for ten minutes: twelve times the pool
 			p.change(func() { p.status.DataUsed += 1 << 14 / 50 })
-			time.Sleep(time.Second)
+			pass(time.Second)
 			p.change(func() { full = full || p.status.DataUsed >= p.status.DataTotal })
 		}
 		require.False(t, full)
@@ -191,14 +191,14 @@ func TestCannotExtend(t *testing.T) {
 		require.Equal(t, []string{Watching}, told(), "it cannot grow: writers fail, as they do already")
 		p.raise(func() { p.status.DataUsed = p.status.DataTotal / 100 * 85 })
 		require.Equal(t, []string{ExtendFailed + ":data", Low + ":data"}, told())
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		require.Empty(t, told())
 		p.raise(func() { p.status.DataUsed = p.status.DataTotal / 100 * 96 })
 		require.Equal(t, []string{Low + ":data"}, told(), "it has got worse")
 		p.raise(func() { p.status.DataUsed, p.status.Mode = p.status.DataTotal, dm.PoolOutOfDataSpace })
 		require.Equal(t, []string{Full + ":data"}, told())
 		p.change(func() { p.limits[Data] = 1 << 40 })
-		time.Sleep(longestBackoff + DefaultInterval)
+		pass(longestBackoff + DefaultInterval)
 		require.Equal(t, []string{Extended + ":data", Low + ":data", Extended + ":data"}[:1], told()[:1])
 		require.True(t, p.Tuning().QueueIfFull, "it can grow again")
 	})
@@ -232,7 +232,7 @@ func TestWhenFull(t *testing.T) {
 	p.tuneErr = thinpool.ErrForeign
 	run(t, p, Options{Waker: p}, func(told func() []string) {
 		require.Equal(t, []string{Watching, TuneFailed}, told())
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		require.Empty(t, told())
 	})
 	p = newFake()
@@ -240,7 +240,7 @@ func TestWhenFull(t *testing.T) {
 	run(t, p, Options{Waker: p}, func(told func() []string) {
 		require.Equal(t, []string{Watching, TuneFailed}, told())
 		p.change(func() { p.tuneErr = nil })
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{Queueing}, told(), "it is tried again")
 	})
 }
@@ -274,21 +274,21 @@ func TestTellsWhatSendsNoEvent(t *testing.T) {
 	p.status.HeldRoot = 7
 	run(t, p, Options{Policy: Policy{ExtendAt: 100, WhenFull: Queue}}, func(told func() []string) {
 		require.Equal(t, []string{Watching, Blind, Low + ":data", Queueing}, told())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{Held}, told())
 		p.change(func() { p.status.Snapshots = thinpool.SnapshotWarning })
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{Snapshots}, told())
 		p.change(func() { p.status.Snapshots = thinpool.SnapshotLimit })
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{Snapshots}, told())
 		p.change(func() { p.beneathErr = thinpool.ErrNoSpace })
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{Beneath}, told())
 		p.change(func() {
 			p.status.Mode, p.status.DataUsed, p.status.QueueTimedOut = dm.PoolOutOfDataSpace, p.status.DataTotal, true
 		})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.Equal(t, []string{Full + ":data", QueueTimeout + ":data"}, told())
 	})
 }
@@ -321,3 +321,6 @@ func TestTarget(t *testing.T) {
 		require.ErrorIs(t, Run(t.Context(), newFake(), Options{Policy: bad}), thinpool.ErrInvalid)
 	}
 }
+
+// pass lets time pass in the bubble.
+func pass(d time.Duration) { <-time.After(d) }
