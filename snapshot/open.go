@@ -170,14 +170,8 @@ func (s *Store) matchEpoch(ctx context.Context, want uint64) error {
 // recoverMounts undoes the mounts that a dead process made for itself, and takes
 // over those that Mount made for others.
 func (s *Store) recoverMounts(ctx context.Context) error {
-	work, err := mount.Below(filepath.Join(s.root, dirWork))
-	if err != nil {
+	if err := releaseWork(s.root); err != nil {
 		return err
-	}
-	for i := len(work) - 1; i >= 0; i-- {
-		if err := mount.Unmount(work[i].Target); err != nil {
-			return fmt.Errorf("clearing a mount that a dead process left: %w", err)
-		}
 	}
 	if err := s.clearDir(ctx, dirWork); err != nil {
 		return err

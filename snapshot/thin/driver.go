@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/snapshot"
@@ -19,7 +20,7 @@ type driver struct {
 	pool   *thinpool.Pool
 	config config
 	// reserve is what stays free for those volumes that there are.
-	reserve thinpool.Reserve
+	reserve atomic.Pointer[thinpool.Reserve]
 }
 
 var (
@@ -79,7 +80,7 @@ func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapsh
 		return err
 	}
 	err := d.pool.CreateSnapshot(ctx, deviceID(id), thinpool.SnapshotOptions{
-		Origin: deviceID(origin.ID), Quiet: origin.Sealed || origin.ID == snapshot.Base, Reclaim: true, Reserve: d.reserve,
+		Origin: deviceID(origin.ID), Quiet: origin.Sealed || origin.ID == snapshot.Base, Reclaim: true, Reserve: *d.reserve.Load(),
 	})
 	if err != nil || size == d.sizeOf(origin) {
 		return err

@@ -23,11 +23,13 @@ func (e *kindError) Unwrap() []error { return []error{e.kind, e.err} }
 // kinds are in the order of asking: a pool that needs a check is read-only too.
 func kinds() []kindError {
 	return []kindError{
+		{snapshot.ErrNotSupported, thinpool.ErrNoTools},
 		{snapshot.ErrUnconfirmed, snapshot.ErrUnconfirmed},
 		{snapshot.ErrCorrupt, thinpool.ErrNeedsCheck},
 		{snapshot.ErrCorrupt, thinpool.ErrFailed},
 		{snapshot.ErrCorrupt, thinpool.ErrCorrupt},
 		{snapshot.ErrCorrupt, thinpool.ErrNotFormatted},
+		{snapshot.ErrCorrupt, thinpool.ErrNotRepaired},
 		{snapshot.ErrCorrupt, thinpool.ErrForeign},
 		{snapshot.ErrCorrupt, thinpool.ErrTransaction},
 		{snapshot.ErrReadOnly, thinpool.ErrReadOnly},

@@ -50,6 +50,7 @@ func (d *driver) extendLVM(ctx context.Context, o snapshot.ExtendOptions) error 
 	if err != nil {
 		return err
 	}
+	d.refreshReserve(ctx)
 	return d.verifyExtended(ctx, tool)
 }
 

@@ -212,7 +212,7 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Driver
 	d := &driver{kind: k, client: client, pool: pool, config: c}
 	st, err := pool.Status(ctx)
 	if err == nil {
-		d.reserve = reserveOf(st)
+		d.setReserve(st)
 		_, err = d.deactivateIdle(ctx)
 	}
 	if err != nil {

@@ -15,18 +15,30 @@ const (
 	leastPart     = 50 // or one part of so many of the pool, if that is less
 )
 
-// reserveOf is what a pool as large as this keeps free. Where the pool grows it stays as it is until the next open.
+// reserveOf is what a pool as large as this keeps free.
 func reserveOf(st thinpool.Status) thinpool.Reserve {
 	_, data := st.DataBytes()
 	_, metadata := st.MetadataBytes()
 	return thinpool.Reserve{Data: min(leastData, data/leastPart), Metadata: min(leastMetadata, metadata/leastPart)}
 }
 
+func (d *driver) setReserve(st thinpool.Status) {
+	r := reserveOf(st)
+	d.reserve.Store(&r)
+}
+
+// refreshReserve goes with a pool that has grown. Where its state cannot be read, the reserve is that of before.
+func (d *driver) refreshReserve(ctx context.Context) {
+	if st, err := d.pool.Status(ctx); err == nil {
+		d.setReserve(st)
+	}
+}
+
 // Room reads the pool's status, and that of the file system which holds its files.
 func (d *driver) Room(ctx context.Context) error {
 	st, err := d.pool.Status(ctx)
 	if err == nil {
-		err = d.reserve.Room(st)
+		err = d.reserve.Load().Room(st)
 	}
 	if err == nil {
 		err = d.hostRoom()

@@ -82,7 +82,11 @@ func (d *driver) Check(ctx context.Context, known []snapshot.Volume) ([]snapshot
 		return nil, translate(err)
 	}
 	if err := st.Err(); err != nil {
-		found = append(found, snapshot.Finding{Text: err.Error(), Mend: "see the pool's state in `info`"})
+		mend := "see the pool's state in `info`"
+		if errors.Is(err, thinpool.ErrNeedsCheck) || errors.Is(err, thinpool.ErrFailed) {
+			mend = "`pool repair`"
+		}
+		found = append(found, snapshot.Finding{Text: err.Error(), Mend: mend})
 	}
 	all, err := d.pool.Devices(ctx)
 	if err != nil && len(found) > 0 {
@@ -156,7 +160,9 @@ func (d *driver) Grow(ctx context.Context, size int64) error {
 			}
 		}
 	}
-	return translate(d.pool.GrowData(ctx, uint64(size)))
+	err = d.pool.GrowData(ctx, uint64(size))
+	d.refreshReserve(ctx)
+	return translate(err)
 }
 
 // Trim has the mounted file systems discard what no file uses. What is not mounted is not looked at.

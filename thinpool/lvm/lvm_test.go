@@ -224,6 +224,24 @@ func TestExtend(t *testing.T) {
 	require.ErrorIs(t, tool.Extend(t.Context(), ExtendOptions{Owner: uuid.New(), Pool: pool.UUID}), ErrNotFound)
 }
 
+// TestRoom is what a watched pool may still become, and what LVM is asked for then.
+func TestRoom(t *testing.T) {
+	tool, f := newFake(t)
+	pool, err := tool.Lookup(t.Context(), capturedGroup+"/pool")
+	require.NoError(t, err)
+	f.free = "1073741824"
+	room, err := tool.Room(t.Context(), owner)
+	require.NoError(t, err)
+	require.Equal(t, Room{Data: 1 << 30 / 20 * 19 / (4 << 20) * (4 << 20), Metadata: 512 << 20}, room)
+	require.NoError(t, tool.ExtendMetadata(t.Context(), owner, pool, pool.MetadataSize+9<<20))
+	require.Equal(t, "lvextend --poolmetadatasize +8388608b "+capturedGroup+"/pool", f.asked[len(f.asked)-1], "in whole extents")
+	require.ErrorIs(t, tool.ExtendMetadata(t.Context(), owner, pool, pool.MetadataSize+1), thinpool.ErrNoSpace)
+	require.NoError(t, tool.ErrorWhenFull(t.Context(), pool, false))
+	require.Equal(t, "lvchange --errorwhenfull n "+capturedGroup+"/pool", f.asked[len(f.asked)-1])
+	_, err = tool.Room(t.Context(), uuid.New())
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
 // TestRemoveGroupIsForOurs refuses a group with volumes of others in it, and does nothing for owners without one.
 func TestRemoveGroupIsForOurs(t *testing.T) {
 	tool, f := newFake(t)
