@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/thinpool"
 )
 
 // mended is an error that already says how a person can mend it.
@@ -44,6 +45,8 @@ func mendOf(err error, root string) string {
 		return m.mend
 	case errors.Is(err, errNotRoot):
 		return "run it as root, e.g. with sudo"
+	case errors.Is(err, thinpool.ErrNeedsCheck) || errors.Is(err, thinpool.ErrFailed):
+		return fmt.Sprintf("unmount the containers and stop the server; then: blockstore%s pool repair", flag)
 	case errors.Is(err, snapshot.ErrCorrupt):
 		return fmt.Sprintf("see what is wrong with: blockstore%s check; then: blockstore%s check --repair", flag, flag)
 	case errors.Is(err, snapshot.ErrNoSpace):

@@ -15,6 +15,7 @@ import (
 type lent struct {
 	store  *snapshot.Store
 	root   string
+	events *backingEvents
 	unit   string // the server's, if systemd runs it
 	caller caller
 }
@@ -25,8 +26,18 @@ func (a *app) withStore(ctx context.Context, do func(*snapshot.Store) error) (er
 	if a.lent != nil {
 		return do(a.lent.store)
 	}
-	if err := a.mustBeRoot(); err != nil {
+	s, err := a.openHere(ctx)
+	if err != nil {
 		return err
+	}
+	defer func() { err = errors.Join(err, s.Close(context.WithoutCancel(ctx))) }()
+	return do(s)
+}
+
+// openHere opens the store in this process. While a server has it, the server does the verb: its end is the error.
+func (a *app) openHere(ctx context.Context) (*snapshot.Store, error) {
+	if err := a.mustBeRoot(); err != nil {
+		return nil, err
 	}
 	s, served, err := a.openStore(ctx)
 	const tries = 5 // a server that stops answers once, not each time
@@ -35,18 +46,17 @@ func (a *app) withStore(ctx context.Context, do func(*snapshot.Store) error) (er
 			break
 		}
 		if err = a.handOver(ctx, served); !errors.Is(err, errNotBegun) {
-			return err
+			return nil, err
 		}
 		s, served, err = a.openStore(ctx)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if served != nil {
-		return errors.Join(served.busy(), served.conn.Close())
+		return nil, errors.Join(served.busy(), served.conn.Close())
 	}
-	defer func() { err = errors.Join(err, s.Close(context.WithoutCancel(ctx))) }()
-	return do(s)
+	return s, nil
 }
 
 // errServerCame: a server appeared while we waited for the store's lock.

@@ -16,16 +16,16 @@ import (
 func (a *app) poolCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pool",
-		Short: "look after the backing store: status, extend, trim",
+		Short: "look after the backing store: status, watch, extend, trim, repair",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("unknown verb %q: pool takes status, extend or trim", args[0])
+				return usagef("unknown verb %q: pool takes status, watch, extend, trim or repair", args[0])
 			}
-			return usagef("pool takes status, extend or trim")
+			return usagef("pool takes status, watch, extend, trim or repair")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	cmd.AddCommand(a.poolStatusCommand(), a.poolExtendCommand(), a.poolTrimCommand())
+	cmd.AddCommand(a.poolStatusCommand(), a.poolWatchCommand(), a.poolExtendCommand(), a.poolTrimCommand(), a.poolRepairCommand())
 	return cmd
 }
 

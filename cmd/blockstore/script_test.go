@@ -46,6 +46,8 @@ func TestMain(m *testing.M) {
 //	patch FILE AT TEXT   overwrites bytes in the middle of a file
 //	capture VAR          keeps the last stdout in a variable
 //	serve, stop, crash   a server on that store: starts it, stops it, kills it
+//	watchpool [ARG...]   pool watch on that store, with stop and crash as above
+//	awaitevent KIND      waits until it has told of such an event
 //
 // They run on each driver that this kernel has; BSTEST_DRIVER narrows them to one.
 func TestScripts(t *testing.T) {
@@ -91,6 +93,7 @@ func scripts(driver, dir string) testscript.Params {
 			"bs": cmdBS, "setup": cmdSetup, "teardown": cmdTeardown, "capture": cmdCapture,
 			"mktar": cmdMktar, "mkimage": cmdMkimage, "patch": cmdPatch,
 			"serve": cmdServe, "stop": cmdStop, "crash": cmdCrash,
+			"watchpool": cmdWatchpool, "awaitevent": cmdAwaitevent,
 		},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,7 @@ type serveDoor struct {
 type serveFlags struct {
 	doors      []serveDoor
 	containerd string // the socket on which containerd listens
+	watch      watchFlags
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -46,6 +48,9 @@ func (a *app) serveCommand() *cobra.Command {
 it runs, every other verb works as before: the server does it. The verbs init,
 destroy and a second serve are refused.
 
+` + watchHelp + `
+"pool watch" shows what it tells.
+
 Sockets that systemd made are taken by their FileDescriptorName, which is the
 door's name, and need no flag. SIGTERM or Ctrl-C stops gracefully: calls end, mounts stay.`,
 		example: "blockstore serve --docker --containerd\n" +
@@ -60,6 +65,7 @@ door's name, and need no flag. SIGTERM or Ctrl-C stops gracefully: calls end, mo
 	})
 	cmd.Flags().StringVar(&flags.containerd, "containerd-address", differ.DefaultAddress, "`PATH` of the socket on which containerd itself listens: there diffs find its blobs")
 	cmd.Flags().StringVar(&config, "print-containerd-config", "", fmt.Sprintf("print what containerd of this `VERSION` (%s) needs in its configuration, and end", strings.Join(containerdVersions(), ", ")))
+	flags.watch.add(cmd.Flags())
 	for i, k := range a.doors {
 		cmd.Flags().BoolVar(&flags.doors[i].asked, k.name, false, "serve "+k.about)
 		cmd.Flags().StringVar(&flags.doors[i].socket, k.name+"-socket", "", fmt.Sprintf("`PATH` of its socket (default %s); implies --%s", k.socket, k.name))
@@ -72,6 +78,10 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 		return err
 	}
 	if err := a.refuseServed(ctx); err != nil {
+		return err
+	}
+	watch, err := flags.watch.options(a.repairCommand())
+	if err != nil {
 		return err
 	}
 	inherited, err := a.inherited()
@@ -103,38 +113,41 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 		return errors.Join(served.busy(), served.conn.Close())
 	}
 	s.KeepSpares()
-	err = a.openDoors(ctx, v, s, flags, inherited)
-	if err == nil {
-		err = v.run(ctx, a.root)
-	}
-	err = errors.Join(err, v.close())
-	if errors.Is(err, errStuck) {
-		return err // the store is in use; the next open recovers it
-	}
-	return errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+	k := keeper{service: v, events: newBackingEvents(), options: watch}
+	events, stop := k.events.listen()
+	defer stop()
+	var logging sync.WaitGroup
+	logging.Go(func() { logEvents(events, a.log) })
+	err = a.keep(ctx, k, s, func(ctx context.Context) error { return a.openDoors(ctx, v, s, flags, inherited) })
+	logging.Wait()
+	return err
 }
 
-// openDoors makes the doors that are asked for, the command line's first: from
-// then on, other verbs come to us.
-func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, flags serveFlags, inherited map[string][]net.Listener) error {
-	unit := systemdUnit()
-	version := a.versionOut().Version
+// openControl makes the command line's door: from then on, other verbs come to us.
+func (a *app) openControl(ctx context.Context, k keeper, s *snapshot.Store) error {
+	unit, v := systemdUnit(), k.service
 	socket, err := listenAt(ctx, filepath.Join(a.root, controlSocket))
 	if err != nil {
 		return err
 	}
 	v.doors = append(v.doors, opened{name: "the command line", Listener: socket, made: socket, door: &control{
-		hello: hello{Protocol: controlProtocol, Version: version, Unit: unit},
+		hello: hello{Protocol: controlProtocol, Version: a.versionOut().Version, Unit: unit},
 		log:   a.log,
 		verbs: v.work,
 		newVerb: func(by caller, stdin, stdout, stderr *os.File) *app {
 			return &app{
 				stdin: stdin, stdout: stdout, stderr: stderr,
 				kinds: a.kinds, euid: a.euid, fsType: a.fsType, doors: a.doors, inherited: a.inherited,
-				lent: &lent{store: s, root: a.root, unit: unit, caller: by},
+				lent: &lent{store: s, events: k.events, root: a.root, unit: unit, caller: by},
 			}
 		},
 	}})
+	return nil
+}
+
+// openDoors makes the doors that are asked for.
+func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, flags serveFlags, inherited map[string][]net.Listener) error {
+	version := a.versionOut().Version
 	for i, k := range a.doors {
 		f := flags.doors[i]
 		if !f.asked {

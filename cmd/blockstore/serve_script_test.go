@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/snapshot"
 )
 
 // TestServedScripts runs the scripts of everyday work once more while a server
@@ -57,6 +62,45 @@ func cmdServe(ts *testscript.TestScript, _ bool, args []string) {
 	cmd.Dir = "/" // so that a relative name that is looked up here is not found
 	slot.serverProcess, err = startServer(cmd)
 	ts.Check(err)
+}
+
+// cmdWatchpool has the script's store served by pool watch, whose events go into a file.
+func cmdWatchpool(ts *testscript.TestScript, _ bool, args []string) {
+	slot := slotOf(ts)
+	if slot.serverProcess != nil {
+		ts.Fatalf("there is a server already")
+	}
+	bin, err := exec.LookPath("blockstore")
+	ts.Check(err)
+	events, err := os.Create(ts.MkAbs("events"))
+	ts.Check(err)
+	defer events.Close()
+	cmd := exec.Command(bin, append([]string{"--root", ts.Getenv("STORE"), "--json", "pool", "watch"}, args...)...)
+	cmd.Dir, cmd.Stdout = "/", events
+	slot.serverProcess, err = startServer(cmd)
+	ts.Check(err)
+}
+
+// cmdAwaitevent waits for an event of a kind among those that pool watch has told.
+func cmdAwaitevent(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: awaitevent KIND")
+	}
+	tick, limit := time.NewTicker(10*time.Millisecond), time.After(patience)
+	defer tick.Stop()
+	for {
+		for line := range strings.Lines(ts.ReadFile("events")) {
+			var e snapshot.BackingEvent
+			if json.Unmarshal([]byte(line), &e) == nil && e.Kind == args[0] {
+				return
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			ts.Fatalf("no event %s: %s", args[0], ts.ReadFile("events"))
+		}
+	}
 }
 
 // cmdStop stops the server as systemd does.
