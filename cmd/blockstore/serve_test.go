@@ -375,7 +375,7 @@ func (s *served) control(store *snapshot.Store) (*control, *service, func()) {
 	a.root, a.logLevel = s.root, "debug"
 	require.NoError(s, a.startLog())
 	v := newService(a.log)
-	require.NoError(s, a.openDoors(s.Context(), v, store, serveFlags{doors: make([]serveDoor, len(a.doors))}, nil))
+	require.NoError(s, a.openControl(s.Context(), keeper{service: v, events: newBackingEvents()}, store))
 	ctx, cancel := context.WithCancel(s.Context())
 	done := make(chan error)
 	go func() { done <- v.doors[0].Serve(ctx, v.doors[0].Listener) }()

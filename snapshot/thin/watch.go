@@ -22,9 +22,9 @@ func (d *driver) Watch(ctx context.Context, o snapshot.WatchOptions) error {
 	var pool monitor.Pool = monitor.Own{Pool: d.pool}
 	switch {
 	case d.config.LVM != nil && d.config.LVM.Made:
-		pool = &grouped{Pool: d.pool, driver: d}
+		pool = &grouped{told: told{Pool: d.pool}, driver: d}
 	case d.config.Pool.Share != nil:
-		pool, policy.ExtendAt = lent{monitor.Own{Pool: d.pool}}, 100
+		pool, policy.ExtendAt = &lent{told{Pool: d.pool}}, 100
 	}
 	options := monitor.Options{Policy: policy, Repair: o.Repair, Tell: func(e monitor.Event) {
 		if e.Kind == monitor.Extended {
@@ -45,10 +45,29 @@ func (d *driver) Watch(ctx context.Context, o snapshot.WatchOptions) error {
 	return translate(err)
 }
 
-// lent is a pool that its owner extends.
-type lent struct{ monitor.Own }
+// told is a pool whose table is not ours: what it is like is known by its status. One goroutine uses it.
+type told struct {
+	*thinpool.Pool
+	tuning thinpool.Tuning
+}
 
-func (l lent) Limit(ctx context.Context, s monitor.Space) (uint64, error) {
+func (p *told) Status(ctx context.Context) (thinpool.Status, error) {
+	st, err := p.Pool.Status(ctx)
+	if err == nil && st.Mode == dm.PoolReadWrite { // else it may be the kernel that has changed it
+		p.tuning.QueueIfFull = st.Full == dm.QueueIfNoSpace
+	}
+	return st, err
+}
+
+// Tuning has the low-water mark that was asked for; the owner's own stays.
+func (p *told) Tuning() thinpool.Tuning { return p.tuning }
+
+func (*told) Beneath(context.Context) error { return nil }
+
+// lent is a pool that its owner extends.
+type lent struct{ told }
+
+func (l *lent) Limit(ctx context.Context, s monitor.Space) (uint64, error) {
 	st, err := l.Status(ctx)
 	_, total := st.DataBytes()
 	if s == monitor.Metadata {
@@ -57,15 +76,13 @@ func (l lent) Limit(ctx context.Context, s monitor.Space) (uint64, error) {
 	return total, err
 }
 
-func (lent) Beneath(context.Context) error { return nil }
+func (*lent) Extend(context.Context, monitor.Space, uint64) error { return thinpool.ErrForeign }
 
 // grouped is a pool of LVM's in the volume group that the store made: LVM's tools extend and change it, and run for
 // nothing else.
 type grouped struct {
-	*thinpool.Pool
+	told
 	driver *driver
-	// tuning is what was asked for; LVM's own low-water mark stays.
-	tuning thinpool.Tuning
 }
 
 func (g *grouped) volume(ctx context.Context) (*lvm.Tool, lvm.Volume, error) {
@@ -77,9 +94,6 @@ func (g *grouped) volume(ctx context.Context) (*lvm.Tool, lvm.Volume, error) {
 	v, err := tool.Find(ctx, l.GroupUUID, l.UUID)
 	return tool, v, err
 }
-
-// Tuning is as CreateGroup makes a pool: writers fail.
-func (g *grouped) Tuning() thinpool.Tuning { return g.tuning }
 
 func (g *grouped) Tune(ctx context.Context, t thinpool.Tuning) error {
 	if t.QueueIfFull != g.tuning.QueueIfFull {
@@ -119,5 +133,3 @@ func (g *grouped) Extend(ctx context.Context, s monitor.Space, to uint64) error 
 	}
 	return tool.ExtendMetadata(ctx, d.config.Pool.Identity, v, to)
 }
-
-func (*grouped) Beneath(context.Context) error { return nil }

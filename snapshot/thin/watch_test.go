@@ -82,12 +82,13 @@ func (s *store) whenFull() string {
 // TestWatchDirectLVM extends from the volume group, and has LVM switch what writers meet.
 func TestWatchDirectLVM(t *testing.T) {
 	needLVM(t)
+	disk := newDisk(t, 640<<20)
 	s := newStore(t, func(o *snapshot.InitOptions) {
-		o.Loopback, o.Devices, o.Yes, o.BaseSize = 0, []string{newDisk(t, 640<<20)}, true, 512<<20
+		o.Loopback, o.Devices, o.Yes, o.BaseSize = 0, []string{disk}, true, 512<<20
 	})
 	before, err := s.driver.Status(t.Context())
 	require.NoError(t, err)
-	w := s.watch(snapshot.WatchOptions{ExtendAt: 10, ExtendBytes: 4 << 20, Interval: 100 * time.Millisecond})
+	w := s.watch(snapshot.WatchOptions{ExtendAt: 15, ExtendBytes: 4 << 20, Interval: 100 * time.Millisecond})
 	w.await("queueing")
 	require.Equal(t, "queue_if_no_space", s.whenFull())
 	a := s.create(16, s.base)
@@ -108,7 +109,7 @@ func TestWatchSharedPool(t *testing.T) {
 	t.Run("Store", func(t *testing.T) {
 		s := newStore(t, func(o *snapshot.InitOptions) { o.Loopback, o.ThinPool, o.BaseSize = 0, f.pool(), 128<<20 })
 		was := s.whenFull()
-		w := s.watch(snapshot.WatchOptions{ExtendAt: 1, Interval: 100 * time.Millisecond})
+		w := s.watch(snapshot.WatchOptions{ExtendAt: 1, WhenFull: snapshot.WhenFullFail, Interval: 100 * time.Millisecond})
 		w.await("tune-failed")
 		w.end()
 		require.Equal(t, was, s.whenFull())
