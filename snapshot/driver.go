@@ -399,4 +399,7 @@ type OpenOptions struct {
 	Root    string
 	StoreID string
 	Config  json.RawMessage
+	// Keep, in Open, keeps another Config durably in place of this one: for a Driver whose backing store changes while it
+	// is open.
+	Keep func(config json.RawMessage) error
 }

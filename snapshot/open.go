@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -77,12 +78,24 @@ func Open(ctx context.Context, o StoreOptions) (s *Store, err error) {
 	if err != nil {
 		return s, err
 	}
-	if s.driver, err = kind.Open(ctx, OpenOptions{Root: root, StoreID: s.header.StoreID, Config: s.header.Config}); err != nil {
+	if s.driver, err = kind.Open(ctx, OpenOptions{Root: root, StoreID: s.header.StoreID, Config: s.header.Config, Keep: s.keepConfig}); err != nil {
 		return s, fmt.Errorf("opening the %s store at %s: %w", s.header.Driver, root, err)
 	}
 	s.vols = volumes{store: s, states: map[VolumeID]*volumeState{}}
 	s.spares.store = s
 	return s, s.recover(ctx)
+}
+
+// keepConfig is OpenOptions.Keep.
+func (s *Store) keepConfig(config json.RawMessage) error {
+	return s.cat.update(func(t *tx) error {
+		h, err := t.header()
+		if err != nil {
+			return err
+		}
+		h.Config = config
+		return t.putHeader(h)
+	})
 }
 
 // kind finds the driver that the store was made with.

@@ -33,14 +33,19 @@ func (d *disks) close() {
 }
 
 // open finds or attaches the pool's devices. They stay as long as the pool or the returned value holds them.
-func (c Config) open(ctx context.Context) (_ *disks, err error) {
+func (c Config) open(ctx context.Context, client *dm.Client) (_ *disks, err error) {
 	var d disks
 	defer func() {
 		if err != nil {
 			d.close()
 		}
 	}()
-	if d.data, err = c.openDisk(ctx, c.Data); err != nil {
+	if c.Joined {
+		d.data, err = c.join(ctx, client)
+	} else {
+		d.data, err = c.openDisk(ctx, c.Data)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("opening data of pool %s: %w", c.Name, err)
 	}
 	if d.metadata, err = c.openDisk(ctx, c.Metadata); err != nil {

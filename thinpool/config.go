@@ -37,6 +37,9 @@ type Config struct {
 	Loopback bool   `json:"loopback"`
 	Data     string `json:"data"`
 	Metadata string `json:"metadata"`
+	// Joined says that the data are on a linear device, over Data and then Further: of pools on devices, which AddData adds to.
+	Joined  bool      `json:"joined,omitempty"`
+	Further []Further `json:"further,omitempty"`
 	// BlockSize is fixed for the pool's life.
 	BlockSize dm.Sectors `json:"block_size"`
 	// LowWater is the number of free data blocks below which the kernel sends an event.
@@ -77,6 +80,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("block size of %d sectors is no multiple of %d up to %d: %w", c.BlockSize, blockSizeStep, maxBlockSize, ErrInvalid)
 	case c.Identity == uuid.Nil:
 		return fmt.Errorf("pool %s has no identity: %w", c.Name, ErrInvalid)
+	case len(c.Further) > 0 && !c.Joined:
+		return fmt.Errorf("pool %s has further devices and nothing that joins them: %w", c.Name, ErrInvalid)
 	case c.Share != nil:
 		return c.Share.validate()
 	}

@@ -32,7 +32,7 @@ func Create(ctx context.Context, client *dm.Client, o CreateOptions) (*Pool, err
 		}
 	}
 	err = fmt.Errorf("creating pool %s: %w", o.Name, err)
-	return nil, errors.Join(err, o.undo(context.WithoutCancel(ctx)))
+	return nil, errors.Join(err, o.part(context.WithoutCancel(ctx), client), o.undo(context.WithoutCancel(ctx)))
 }
 
 // complete fills the defaults in and refuses what cannot work.
@@ -59,6 +59,7 @@ func (o *CreateOptions) complete() error {
 	if err := o.validate(); err != nil {
 		return err
 	}
+	o.Joined = !o.Loopback && o.Share == nil
 	if !o.Loopback || o.Share != nil {
 		if o.DataSize != 0 || o.MetadataSize != 0 {
 			return fmt.Errorf("sizes are for loopback pools, devices are used whole: %w", ErrInvalid)
@@ -94,7 +95,7 @@ func (o CreateOptions) makeBacking() error {
 // format has the kernel write empty metadata, which it does when it loads a pool whose first metadata block is zero,
 // and gives them the pool's identity while the pool is down.
 func (o *CreateOptions) format(ctx context.Context, client *dm.Client) error {
-	backing, err := o.open(ctx)
+	backing, err := o.open(ctx, client)
 	if err != nil {
 		return err
 	}
@@ -148,7 +149,7 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 	if c.Loopback {
 		return c.removeFiles()
 	}
-	return c.forget()
+	return errors.Join(c.forget(), c.wipeLabels())
 }
 
 // DeactivateAll deactivates the pool's thin devices for whoever is about to destroy the pool, which need not be open, and

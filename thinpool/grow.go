@@ -56,7 +56,7 @@ func (p *Pool) grow(ctx context.Context, size uint64, g growth) error {
 	if before.NeedsCheck || before.Mode == dm.PoolFail || before.Mode == dm.PoolError {
 		return writable(before.ThinPoolStatus)
 	}
-	backing, err := p.config.open(ctx)
+	backing, err := p.Config().open(ctx, p.dm)
 	if err != nil {
 		return err
 	}
@@ -121,17 +121,8 @@ func (p *Pool) Sizes(ctx context.Context) (data, metadata uint64, err error) {
 	if err = p.own(); err != nil {
 		return 0, 0, err
 	}
-	backing, err := p.config.open(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer backing.close()
-	if data, err = backing.data.size(); err == nil {
-		metadata, err = backing.metadata.size()
-	}
-	if err != nil {
+	if data, metadata, err = p.Config().lengths(); err != nil {
 		return 0, 0, fmt.Errorf("looking at what pool %s lies on: %w", p.config.Name, err)
 	}
-	data -= data % p.config.BlockSize.Bytes()
 	return data, min(metadata-metadata%dm.MetadataBlockSize, MaxMetadataSize), nil
 }

@@ -25,6 +25,8 @@ type Pool struct {
 	devices deviceLocks
 	// tuning is how the pool's table is, and what the next one will be; set under reload.
 	tuning atomic.Pointer[Tuning]
+	// further are the data devices since one was added; else they are config's.
+	further atomic.Pointer[[]Further]
 	// snapshots is the superblock's time: snapshots taken in the pool's life, at least.
 	snapshots atomic.Uint32
 	// reading is held by who has the pool's one metadata snapshot.
@@ -34,8 +36,14 @@ type Pool struct {
 	closed bool
 }
 
-// Config is what the pool was opened with.
-func (p *Pool) Config() Config { return p.config }
+// Config is what the pool was opened with, and the devices that were added since.
+func (p *Pool) Config() Config {
+	c := p.config
+	if f := p.further.Load(); f != nil {
+		c.Further = *f
+	}
+	return c
+}
 
 // Number is the pool device's number.
 func (p *Pool) Number() dm.Number { return p.number }
@@ -56,14 +64,14 @@ func Open(ctx context.Context, client *dm.Client, c Config) (*Pool, error) {
 		return openShare(ctx, client, c)
 	}
 	p := newPool(client, c)
-	backing, err := c.open(ctx)
+	backing, err := c.open(ctx, client)
 	if err != nil {
 		return nil, err
 	}
 	defer backing.close()
 	sb, err := c.verify(backing)
 	if err != nil {
-		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
+		return nil, errors.Join(fmt.Errorf("opening pool %s: %w", c.Name, err), p.partIdle(ctx))
 	}
 	p.snapshots.Store(sb.Time)
 	adopted, err := p.bringUp(ctx, backing)
@@ -74,9 +82,18 @@ func Open(ctx context.Context, client *dm.Client, c Config) (*Pool, error) {
 		err = p.letGo(ctx, !adopted)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening pool %s: %w", c.Name, err)
+		return nil, errors.Join(fmt.Errorf("opening pool %s: %w", c.Name, err), p.partIdle(ctx))
 	}
 	return p, nil
+}
+
+// partIdle is for an Open that failed: a pool that is up stays so.
+func (p *Pool) partIdle(ctx context.Context) error {
+	err := p.config.part(context.WithoutCancel(ctx), p.dm)
+	if errors.Is(err, dm.ErrBusy) {
+		return nil
+	}
+	return err
 }
 
 // newPool is a pool of our own that is not up.
@@ -239,6 +256,9 @@ func (p *Pool) Close(ctx context.Context) error {
 	case errors.Is(err, dm.ErrBusy):
 		return fmt.Errorf("closing pool %s: %w: %w", p.config.Name, ErrBusy, err)
 	case err != nil && !errors.Is(err, dm.ErrNotFound):
+		return fmt.Errorf("closing pool %s: %w", p.config.Name, err)
+	}
+	if err := p.config.part(ctx, p.dm); err != nil {
 		return fmt.Errorf("closing pool %s: %w", p.config.Name, err)
 	}
 	p.closed = true

@@ -321,22 +321,6 @@ func copySparse(out *os.File, in io.Reader) error {
 	}
 }
 
-// lengths are the sizes of data and metadata of a pool that is down, in bytes.
-func (c Config) lengths() (data, meta uint64, err error) {
-	for path, n := range map[string]*uint64{c.Data: &data, c.Metadata: &meta} {
-		f, err := os.Open(path)
-		if err != nil {
-			return 0, 0, err
-		}
-		end, err := f.Seek(0, io.SeekEnd) // works on devices, too
-		if err = errors.Join(err, f.Close()); err != nil {
-			return 0, 0, err
-		}
-		*n = uint64(end)
-	}
-	return data, meta, nil
-}
-
 // devicesIn reads what devices there are in metadata that may be damaged, and says whether it could.
 func devicesIn(ctx context.Context, path string) ([]dm.DeviceID, bool) {
 	f, err := os.Open(path)

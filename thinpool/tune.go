@@ -69,7 +69,7 @@ func (p *Pool) tune(ctx context.Context, t Tuning) error {
 	if st.NeedsCheck || st.Mode == dm.PoolFail || st.Mode == dm.PoolError {
 		return writable(st.ThinPoolStatus)
 	}
-	backing, err := p.config.open(ctx)
+	backing, err := p.Config().open(ctx, p.dm)
 	if err != nil {
 		return err
 	}

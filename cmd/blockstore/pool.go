@@ -69,7 +69,8 @@ store cannot be made smaller.
 
 Without SIZE, devices that have been enlarged are taken as they are now, and a
 volume group gives what it has free. --device adds further disks to the group
-first; a twentieth of what is free then stays free.`,
+first; a twentieth of what is free then stays free. To the data of a store that was
+made with --data-device it joins them.`,
 		example: "blockstore pool extend 200G\nblockstore pool extend +20G\nblockstore pool extend --device /dev/sdd --yes",
 		max:     1,
 		run: func(ctx context.Context, args []string) error {
@@ -101,7 +102,7 @@ first; a twentieth of what is free then stays free.`,
 		},
 	})
 	f := cmd.Flags()
-	f.StringArrayVar(&o.devices, "device", nil, "blank disk `DEV`ice to add to the store's volume group; may be repeated")
+	f.StringArrayVar(&o.devices, "device", nil, "blank disk `DEV`ice to add to the store's volume group or data; may be repeated")
 	f.BoolVar(&o.yes, "yes", false, "the disks of --device may be taken whole")
 	f.BoolVar(&o.force, "force", false, "take disks that hold old data; it is lost")
 	return cmd

@@ -2,6 +2,7 @@ package thin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,6 +20,8 @@ type driver struct {
 	client *dm.Client
 	pool   *thinpool.Pool
 	config config
+	// keep keeps another config in the catalog.
+	keep func(json.RawMessage) error
 	// reserve is what stays free for those volumes that there are.
 	reserve atomic.Pointer[thinpool.Reserve]
 }

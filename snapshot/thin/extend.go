@@ -2,6 +2,7 @@ package thin
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -13,12 +14,39 @@ import (
 	"blockstore.dev/blockstore/thinpool/lvm"
 )
 
-// Extend adds disks to the volume group that the store made, and extends the pool.
+// Extend adds disks to the volume group that the store made, and extends the pool; or joins devices to a pool's own.
 func (d *driver) Extend(ctx context.Context, o snapshot.ExtendOptions) error {
-	if d.config.Pool.Share == nil {
-		return fmt.Errorf("the pool is on two devices or files of its own, which take no further ones: %w", snapshot.ErrNotSupported)
+	switch {
+	case d.config.Pool.Share != nil:
+		return translate(d.extendLVM(ctx, o))
+	case d.config.Pool.Loopback:
+		return fmt.Errorf("the pool is in files, which take no devices: %w", snapshot.ErrNotSupported)
+	case !d.config.Pool.Joined:
+		return fmt.Errorf("the pool is on devices to which an earlier version gave no way to join others: %w", snapshot.ErrNotSupported)
+	case o.Size != 0:
+		return fmt.Errorf("devices are used whole, without a size: %w", snapshot.ErrInvalid)
 	}
-	return translate(d.extendLVM(ctx, o))
+	if !o.Yes && !o.Force {
+		return fmt.Errorf("%s would be added to the data of the store, and all of it would be taken: %w", strings.Join(o.Devices, ", "), snapshot.ErrUnconfirmed)
+	}
+	for _, path := range o.Devices {
+		if err := d.pool.AddData(ctx, thinpool.AddOptions{Path: path, Force: o.Force, Keep: d.keepPool}); err != nil {
+			return translate(err)
+		}
+	}
+	d.refreshReserve(ctx)
+	return nil
+}
+
+// keepPool makes the pool's new configuration durable.
+func (d *driver) keepPool(pool thinpool.Config) error {
+	c := d.config
+	c.Pool = pool
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return d.keep(b)
 }
 
 func (d *driver) extendLVM(ctx context.Context, o snapshot.ExtendOptions) error {

@@ -209,7 +209,7 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Driver
 	if err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
 	}
-	d := &driver{kind: k, client: client, pool: pool, config: c}
+	d := &driver{kind: k, client: client, pool: pool, config: c, keep: o.Keep}
 	st, err := pool.Status(ctx)
 	if err == nil {
 		d.setReserve(st)
