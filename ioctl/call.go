@@ -10,18 +10,26 @@ import (
 // its errno, nil for none. It does not repeat on EINTR: whether a request may be
 // repeated is for each interface to say.
 func call(fd int, request uintptr, argument unsafe.Pointer) (int, error) {
+	o, began := watching()
 	result, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(argument))
-	if errno != 0 {
-		return int(result), errno
-	}
-	return int(result), nil
+	err := errorOf(errno)
+	noted(o, request, err, began)
+	return int(result), err
 }
 
 // callValue issues one ioctl whose argument is a plain number (or nothing: 0).
 func callValue(fd int, request, argument uintptr) (int, error) {
+	o, began := watching()
 	result, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, argument)
-	if errno != 0 {
-		return int(result), errno
+	err := errorOf(errno)
+	noted(o, request, err, began)
+	return int(result), err
+}
+
+// errorOf is nil for no errno.
+func errorOf(errno unix.Errno) error {
+	if errno == 0 {
+		return nil
 	}
-	return int(result), nil
+	return errno
 }

@@ -21,7 +21,8 @@
 //
 // # Never
 //
-// It keeps no state, opens no devices by itself (loop devices excepted, which are
+// It keeps no state but whom it tells of its calls ([Observe]), opens no devices by
+// itself (loop devices excepted, which are
 // found and taken by opening them), and knows no package of this
 // module.
 package ioctl
