@@ -44,6 +44,8 @@ type catalog struct {
 	mu      sync.Mutex
 	queue   []*update
 	leading bool
+
+	counts catalogCounts
 }
 
 // update is a change that waits for its commit.
@@ -141,6 +143,7 @@ func (c *catalog) update(fn func(*tx) error) error {
 func (c *catalog) commit(batch []*update) {
 	for len(batch) > 0 {
 		failed := -1
+		began := time.Now()
 		err := c.db.Update(func(t *bbolt.Tx) error {
 			for i, u := range batch {
 				if err := u.fn(&tx{t}); err != nil {
@@ -151,6 +154,7 @@ func (c *catalog) commit(batch []*update) {
 			return nil
 		})
 		if failed < 0 {
+			c.counts.committed(len(batch), time.Since(began), err)
 			if err != nil {
 				err = fmt.Errorf("committing to the catalog: %w", noSpace(err))
 			}

@@ -124,6 +124,13 @@ type Status struct {
 	// and how to mend it.
 	Healthy bool   `json:"healthy"`
 	Problem string `json:"problem,omitempty"`
+	// Mode says in the kernel's words what the backing store still does: "rw", "out_of_data_space", "ro", "Fail" or
+	// "Error" of a thin pool, "rw" or "ro" of btrfs, the health of a ZFS pool such as "ONLINE".
+	Mode string `json:"mode,omitempty"`
+	// Snapshots is how many were taken in the backing store's life, SnapshotLimit how many it survives. Both are zero where
+	// there is no such limit.
+	Snapshots     uint64 `json:"snapshots,omitempty"`
+	SnapshotLimit uint64 `json:"snapshotLimit,omitempty"`
 	// Data and Metadata are the backing store's space. A driver without a
 	// metadata space of its own leaves Metadata zero.
 	Data     Space `json:"data"`

@@ -89,7 +89,11 @@ func (d *driver) Check(_ context.Context, known []snapshot.Volume) ([]snapshot.F
 		}
 	}
 	slices.SortFunc(findings, func(a, b snapshot.Finding) int { return int(a.Volume) - int(b.Volume) })
-	problem, err := d.problem()
+	mode, err := d.mode()
+	if err != nil {
+		return findings, err
+	}
+	problem, err := d.problem(mode)
 	if problem != "" {
 		findings = append(findings, snapshot.Finding{Text: problem})
 	}

@@ -21,13 +21,18 @@ func (d *driver) Status(context.Context) (snapshot.Status, error) {
 	if err != nil {
 		return snapshot.Status{}, translate(err, "btrfs: status")
 	}
-	problem, err := d.problem()
+	mode, err := d.mode()
+	if err != nil {
+		return snapshot.Status{}, err
+	}
+	problem, err := d.problem(mode)
 	if err != nil {
 		return snapshot.Status{}, err
 	}
 	status := snapshot.Status{
 		Healthy: problem == "",
 		Problem: problem,
+		Mode:    mode,
 		Data:    snapshot.Space{Total: int64(space.Data.Total + space.Unallocated), Used: int64(space.Data.Used + space.Data.Reserved)},
 		Metadata: snapshot.Space{
 			Total: int64(space.Metadata.Total), Used: int64(space.Metadata.Used + space.Metadata.Reserved),
@@ -92,13 +97,23 @@ func (d *driver) loopRows(row func(label, format string, args ...any)) error {
 	return nil
 }
 
-// problem says what a person must mend, "" for nothing.
-func (d *driver) problem() (string, error) {
+// modeReadOnly is the mode of a file system that takes no more writes.
+const modeReadOnly = "ro"
+
+func (d *driver) mode() (string, error) {
 	var stat unix.Statfs_t
 	if err := unix.Statfs(d.fs.Dir(), &stat); err != nil {
 		return "", fmt.Errorf("btrfs: statfs %s: %w", d.fs.Dir(), err)
 	}
 	if stat.Flags&unix.ST_RDONLY != 0 {
+		return modeReadOnly, nil
+	}
+	return "rw", nil
+}
+
+// problem says what a person must mend, "" for nothing.
+func (d *driver) problem(mode string) (string, error) {
+	if mode == modeReadOnly {
 		return "the file system has become read-only after an error: see the kernel's log, then unmount and check it (btrfs check)", nil
 	}
 	devices, err := d.fs.Devices()

@@ -217,7 +217,7 @@ func (d *driver) Status(ctx context.Context) (snapshot.Status, error) {
 	if err != nil {
 		return snapshot.Status{}, translate(err)
 	}
-	s := snapshot.Status{Healthy: true}
+	s := snapshot.Status{Healthy: true, Mode: st.Mode.String(), Snapshots: uint64(st.Snapshots), SnapshotLimit: thinpool.SnapshotLimit}
 	if err := st.Err(); err != nil {
 		s.Healthy, s.Problem = false, err.Error()
 	}

@@ -25,7 +25,7 @@ func (d *driver) Status(ctx context.Context) (snapshot.Status, error) {
 	}
 	problem := problemOf(pool)
 	status := snapshot.Status{
-		Healthy: problem == "", Problem: problem,
+		Healthy: problem == "", Problem: problem, Mode: pool.Health,
 		Data: snapshot.Space{Total: int64(all.Used + all.Available), Used: int64(all.Used)},
 	}
 	status.Rows, err = d.rows(all, pool)

@@ -1,0 +1,38 @@
+package snapshot
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// CatalogCounts say what an open store's catalog has done since Open.
+type CatalogCounts struct {
+	// Commits are transactions that reached the disk, Updates the changes in them: changes that come at once share a
+	// commit. Failures are commits that the disk refused.
+	Commits, Updates, Failures uint64
+	// Committing is how long all commits took together.
+	Committing time.Duration
+}
+
+// CatalogCounts is what the catalog has done so far. It is cheap.
+func (s *Store) CatalogCounts() CatalogCounts {
+	c := &s.cat.counts
+	return CatalogCounts{
+		Commits: c.commits.Load(), Updates: c.updates.Load(), Failures: c.failures.Load(), Committing: time.Duration(c.nanoseconds.Load()),
+	}
+}
+
+type catalogCounts struct {
+	commits, updates, failures atomic.Uint64
+	nanoseconds                atomic.Int64
+}
+
+func (c *catalogCounts) committed(updates int, took time.Duration, err error) {
+	c.nanoseconds.Add(int64(took))
+	if err != nil {
+		c.failures.Add(1)
+		return
+	}
+	c.commits.Add(1)
+	c.updates.Add(uint64(updates))
+}
