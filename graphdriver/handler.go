@@ -2,9 +2,11 @@ package graphdriver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"blockstore.dev/blockstore/snapshot"
@@ -79,6 +81,9 @@ func (p *Plugin) guard(call func(http.ResponseWriter, *http.Request) error) http
 // finish tells the caller of an error, if there is still a way to: before the first
 // byte of a stream by an answer, after it only by breaking the connection off.
 func (p *Plugin) finish(out *answer, r *http.Request, err error, took time.Duration) {
+	if p.observe != nil {
+		p.observe(methodOf(r, err), took, err)
+	}
 	attrs := []any{"method", r.URL.Path, "id", out.id, "took", took}
 	if err == nil {
 		p.log.Debug("call", attrs...)
@@ -89,6 +94,14 @@ func (p *Plugin) finish(out *answer, r *http.Request, err error, took time.Durat
 		panic(http.ErrAbortHandler)
 	}
 	writeError(out, err)
+}
+
+// methodOf is the short name of a call's method, one of those that there are.
+func methodOf(r *http.Request, err error) string {
+	if errors.Is(err, errUnknownMethod) || r.Pattern == "/" {
+		return "unknown"
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(r.Pattern, "/"), "GraphDriver.")
 }
 
 // answer notes whether anything was sent, and for the log whom a call was about.

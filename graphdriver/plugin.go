@@ -19,6 +19,9 @@ type Options struct {
 	Log *slog.Logger
 	// Version is shown in `docker info`.
 	Version string
+	// Observe, if set, is told of each call at its end: the method without "GraphDriver.", how long it took and its
+	// error. Methods that there are not are all "unknown". It is called by many goroutines at once.
+	Observe func(method string, took time.Duration, err error)
 }
 
 // Plugin serves one store to one dockerd. Its methods may be called by many
@@ -27,6 +30,7 @@ type Plugin struct {
 	store   *snapshot.Store
 	log     *slog.Logger
 	version string
+	observe func(method string, took time.Duration, err error)
 
 	refs  refs
 	fresh fresh
@@ -54,7 +58,7 @@ const (
 // (home, options, id maps) holds on: dockerd tells it once.
 func New(store *snapshot.Store, o Options) (*Plugin, error) {
 	p := &Plugin{
-		store: store, log: o.Log, version: o.Version,
+		store: store, log: o.Log, version: o.Version, observe: o.Observe,
 		slots: make(chan struct{}, maxCalls),
 	}
 	p.refs.shown = p.shown

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,6 +35,8 @@ type world struct {
 	log    bytes.Buffer
 	http   *http.Client
 	stop   func()
+	// observe is Options.Observe of what is started from now on.
+	observe func(string, time.Duration, error)
 }
 
 // needRoot: stores mount file systems.
@@ -75,7 +78,7 @@ func (w *world) start() {
 	var err error
 	w.store, err = snapshot.Open(ctx, w.options())
 	require.NoError(w.t, err)
-	w.plugin, err = New(w.store, Options{Log: slog.New(slog.NewTextHandler(&w.log, nil)), Version: "test"})
+	w.plugin, err = New(w.store, Options{Log: slog.New(slog.NewTextHandler(&w.log, nil)), Version: "test", Observe: w.observe})
 	require.NoError(w.t, err)
 	l, err := net.Listen("unix", w.socket)
 	require.NoError(w.t, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path"
 	"strings"
 	"time"
 
@@ -27,14 +28,18 @@ type Options struct {
 	// Containerd is the path of the socket on which containerd itself listens, where
 	// the diff service finds its blobs; "" is differ.DefaultAddress.
 	Containerd string
+	// Observe, if set, is told of each call at its end: service and method, as "Snapshots.Prepare" or "Diff.Apply", how
+	// long it took and its error, in which the store's sentinels are found. It is called by many goroutines at once.
+	Observe func(method string, took time.Duration, err error)
 }
 
 // Door serves one store to any number of plugins of containerd, as snapshotter and
 // as differ.
 type Door struct {
-	store  *snapshot.Store
-	log    *slog.Logger
-	differ *differ.Differ
+	store   *snapshot.Store
+	log     *slog.Logger
+	differ  *differ.Differ
+	observe func(method string, took time.Duration, err error)
 }
 
 // Bounds of a door.
@@ -53,7 +58,7 @@ func New(store *snapshot.Store, o Options) (*Door, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	diffs, err := differ.New(store, differ.Options{Address: o.Containerd, Log: o.Log})
-	return &Door{store: store, log: o.Log, differ: diffs}, err
+	return &Door{store: store, log: o.Log, differ: diffs, observe: o.Observe}, err
 }
 
 // Serve answers on l until ctx is done and the calls that were under way then have
@@ -93,6 +98,9 @@ func (d *Door) stream(srv any, out grpc.ServerStream, call *grpc.StreamServerInf
 // ended logs a call of the snapshots service and gives its error the form in which
 // gRPC carries it. The differ does both itself.
 func (d *Door) ended(ctx context.Context, method string, r any, began time.Time, err error) error {
+	if d.observe != nil {
+		d.observe(methodOf(method), time.Since(began), ownKind(err))
+	}
 	if !strings.HasPrefix(method, "/"+snapshotsapi.Snapshots_ServiceDesc.ServiceName+"/") {
 		return err
 	}
@@ -112,4 +120,11 @@ func (d *Door) ended(ctx context.Context, method string, r any, began time.Time,
 	}
 	// As text and code alone: containerd shows errors with details once for each.
 	return status.Error(status.Code(errgrpc.ToGRPC(err)), err.Error())
+}
+
+// methodOf shortens gRPC's /PACKAGE.SERVICE/METHOD to SERVICE.METHOD.
+func methodOf(full string) string {
+	service, method := path.Split(full)
+	service = strings.Trim(service, "/")
+	return service[strings.LastIndexByte(service, '.')+1:] + "." + method
 }

@@ -2,8 +2,11 @@ package snapshotter
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"google.golang.org/grpc/status"
 
 	"blockstore.dev/blockstore/snapshot"
 )
@@ -45,6 +48,27 @@ func classify(err error) error {
 	for _, c := range classes() {
 		if errors.Is(err, c.is) {
 			return classified{err, c.class}
+		}
+	}
+	return err
+}
+
+// ownKind finds the store's kind of an error in any form: the store's own, containerd's, gRPC's.
+func ownKind(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		err = errgrpc.ToNative(err)
+	}
+	for _, c := range classes() {
+		if errors.Is(err, c.is) {
+			return err
+		}
+	}
+	for _, c := range classes() {
+		if errors.Is(err, c.class) {
+			return fmt.Errorf("%w: %w", c.is, err)
 		}
 	}
 	return err

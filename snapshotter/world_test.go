@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -76,6 +77,8 @@ type world struct {
 	log    bytes.Buffer
 	client *grpc.ClientConn
 	serve  func() error // stops serving
+	// observe is Options.Observe of what is started from now on.
+	observe func(string, time.Duration, error)
 }
 
 // makeWorld makes a store below dir. Its end is the caller's.
@@ -129,7 +132,7 @@ func (w *world) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	door, err := New(w.store, Options{Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	door, err := New(w.store, Options{Observe: w.observe, Log: slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		return err
 	}
