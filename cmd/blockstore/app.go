@@ -43,6 +43,8 @@ type app struct {
 	inherited func() (map[string][]net.Listener, error)
 	// lent is set while a server does the verb for another process.
 	lent *lent
+	// observe, if set, is told of each verb's end.
+	observe func(verb string, took time.Duration, err error)
 
 	// args is the command line as it was given.
 	args     []string
@@ -136,6 +138,9 @@ func (a *app) do(s spec) func(*cobra.Command, []string) error {
 		ctx, cancel := context.WithCancel(cmd.Context())
 		defer cancel() // what still reads for the verb ends with it
 		err := s.run(ctx, args)
+		if a.observe != nil {
+			a.observe(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" "), time.Since(start), err)
+		}
 		a.log.Debug("verb finished", "verb", cmd.CommandPath(), "took", time.Since(start), "error", err)
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"blockstore.dev/blockstore/graphdriver"
 	"blockstore.dev/blockstore/snapshot"
@@ -23,6 +24,8 @@ type doorOptions struct {
 	log        *slog.Logger
 	version    string
 	containerd string // the socket on which containerd listens
+	// observe is told of each call's end; nil if nobody asks.
+	observe func(method string, took time.Duration, err error)
 }
 
 // doorKind is a door that serve can open.
@@ -46,13 +49,13 @@ func doors() []doorKind {
 }
 
 func openDocker(s *snapshot.Store, o doorOptions) (door, error) {
-	return graphdriver.New(s, graphdriver.Options{Log: o.log, Version: o.version})
+	return graphdriver.New(s, graphdriver.Options{Log: o.log, Version: o.version, Observe: o.observe})
 }
 
 const containerdSocket = "/run/blockstore/containerd.sock"
 
 func openContainerd(s *snapshot.Store, o doorOptions) (door, error) {
-	return snapshotter.New(s, snapshotter.Options{Log: o.log, Containerd: o.containerd})
+	return snapshotter.New(s, snapshotter.Options{Log: o.log, Containerd: o.containerd, Observe: o.observe})
 }
 
 // opened is a door with the socket that it listens on.

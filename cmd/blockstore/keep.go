@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"blockstore.dev/blockstore/metrics"
 	"blockstore.dev/blockstore/snapshot"
 )
 
@@ -13,6 +14,7 @@ type keeper struct {
 	service *service
 	events  *backingEvents
 	options snapshot.WatchOptions
+	metrics *metrics.Metrics // nil if nobody asks for them
 }
 
 // keep serves an open store to the command line, and to those whose doors open makes, until ctx is done, and closes it.

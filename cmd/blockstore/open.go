@@ -18,6 +18,8 @@ type lent struct {
 	events *backingEvents
 	unit   string // the server's, if systemd runs it
 	caller caller
+	// stopping is closed when the server stops: verbs without an end of their own end then.
+	stopping <-chan struct{}
 }
 
 // withStore opens the store for one verb and closes it again, also after Ctrl-C.

@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 //	serve, stop, crash   a server on that store: starts it, stops it, kills it
 //	watchpool [ARG...]   pool watch on that store, with stop and crash as above
 //	awaitevent KIND      waits until it has told of such an event
+//	scrape SOCKET OUT    what the server tells Prometheus, by its rules
 //
 // They run on each driver that this kernel has; BSTEST_DRIVER narrows them to one.
 func TestScripts(t *testing.T) {
@@ -92,7 +93,7 @@ func scripts(driver, dir string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"bs": cmdBS, "setup": cmdSetup, "teardown": cmdTeardown, "capture": cmdCapture,
 			"mktar": cmdMktar, "mkimage": cmdMkimage, "patch": cmdPatch,
-			"serve": cmdServe, "stop": cmdStop, "crash": cmdCrash,
+			"serve": cmdServe, "stop": cmdStop, "crash": cmdCrash, "scrape": cmdScrape,
 			"watchpool": cmdWatchpool, "awaitevent": cmdAwaitevent,
 		},
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"blockstore.dev/blockstore/metrics"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshotter/differ"
 )
@@ -31,6 +32,7 @@ type serveFlags struct {
 	doors      []serveDoor
 	containerd string // the socket on which containerd listens
 	watch      watchFlags
+	metrics    string // where Prometheus is answered, "" for nowhere
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -42,7 +44,7 @@ func (a *app) serveCommand() *cobra.Command {
 		uses = append(uses, fmt.Sprintf("[--%s] [--%s-socket PATH]", k.name, k.name))
 	}
 	cmd := a.command(spec{
-		use:   strings.TrimSpace("serve " + strings.Join(uses, " ")),
+		use:   strings.TrimSpace("serve " + strings.Join(uses, " ") + " [--metrics ADDR]"),
 		short: "keep the store open and serve it to others, such as Docker",
 		long: `Keeps the store open and serves it on unix sockets, which are root's only. While
 it runs, every other verb works as before: the server does it. The verbs init,
@@ -52,18 +54,22 @@ destroy and a second serve are refused.
 "pool watch" shows what it tells.
 
 Sockets that systemd made are taken by their FileDescriptorName, which is the
-door's name, and need no flag. SIGTERM or Ctrl-C stops gracefully: calls end, mounts stay.`,
+door's name, and need no flag. --metrics answers Prometheus (docs/metrics.md), with
+other doors or alone; it has no password, so that only a unix socket, which is
+root's, and addresses that other machines cannot reach are taken. SIGTERM or Ctrl-C stops gracefully: calls end, mounts stay.`,
 		example: "blockstore serve --docker --containerd\n" +
+			"blockstore serve --docker --metrics 127.0.0.1:9750\n" +
 			"blockstore serve --print-containerd-config 1.7 >>/etc/containerd/config.toml",
 		logLevel: "info",
 		run: func(ctx context.Context, _ []string) error {
 			if config != "" {
 				return a.printContainerdConfig(config, flags)
 			}
-			return a.serve(ctx, flags, names)
+			return a.serve(ctx, flags, append(names, "--"+metricsDoor))
 		},
 	})
 	cmd.Flags().StringVar(&flags.containerd, "containerd-address", differ.DefaultAddress, "`PATH` of the socket on which containerd itself listens: there diffs find its blobs")
+	cmd.Flags().StringVar(&flags.metrics, metricsDoor, "", "serve metrics to Prometheus at `ADDR`: unix:/PATH or a loopback address such as 127.0.0.1:9750")
 	cmd.Flags().StringVar(&config, "print-containerd-config", "", fmt.Sprintf("print what containerd of this `VERSION` (%s) needs in its configuration, and end", strings.Join(containerdVersions(), ", ")))
 	flags.watch.add(cmd.Flags())
 	for i, k := range a.doors {
@@ -84,6 +90,12 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 	if err != nil {
 		return err
 	}
+	var at metricsAddress
+	if flags.metrics != "" {
+		if at, err = parseMetricsAddress(flags.metrics); err != nil {
+			return err
+		}
+	}
 	inherited, err := a.inherited()
 	if err != nil {
 		return err
@@ -93,7 +105,7 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 			err = errors.Join(err, closeListeners(list))
 		}
 	}()
-	asked := false
+	asked := flags.metrics != ""
 	for i, k := range a.doors {
 		d := &flags.doors[i]
 		d.asked = d.asked || d.socket != "" || len(inherited[k.name]) > 0
@@ -114,11 +126,18 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 	}
 	s.KeepSpares()
 	k := keeper{service: v, events: newBackingEvents(), options: watch}
+	if flags.metrics != "" {
+		if k.metrics, err = a.openMetrics(ctx, v, s, at); err != nil {
+			return k.closed(ctx, s, err)
+		}
+	}
 	events, stop := k.events.listen()
 	defer stop()
 	var logging sync.WaitGroup
 	logging.Go(func() { logEvents(events, a.log) })
-	err = a.keep(ctx, k, s, func(ctx context.Context) error { return a.openDoors(ctx, v, s, flags, inherited) })
+	err = a.keep(ctx, k, s, func(ctx context.Context) error {
+		return a.openDoors(ctx, v, s, serving{flags, inherited, k.metrics})
+	})
 	logging.Wait()
 	return err
 }
@@ -138,36 +157,46 @@ func (a *app) openControl(ctx context.Context, k keeper, s *snapshot.Store) erro
 			return &app{
 				stdin: stdin, stdout: stdout, stderr: stderr,
 				kinds: a.kinds, euid: a.euid, fsType: a.fsType, doors: a.doors, inherited: a.inherited,
-				lent: &lent{store: s, events: k.events, root: a.root, unit: unit, caller: by},
+				lent:    &lent{store: s, events: k.events, root: a.root, unit: unit, caller: by, stopping: ctx.Done()},
+				observe: observer(k.metrics, cliDoor),
 			}
 		},
 	}})
 	return nil
 }
 
+// serving is what the doors are made of.
+type serving struct {
+	serveFlags
+	inherited map[string][]net.Listener
+	metrics   *metrics.Metrics // nil if nobody asks for them
+}
+
 // openDoors makes the doors that are asked for.
-func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, flags serveFlags, inherited map[string][]net.Listener) error {
+func (a *app) openDoors(ctx context.Context, v *service, s *snapshot.Store, of serving) error {
 	version := a.versionOut().Version
 	for i, k := range a.doors {
-		f := flags.doors[i]
+		f := of.doors[i]
 		if !f.asked {
 			continue
 		}
 		if f.socket == "" {
 			f.socket = k.socket
 		}
-		d, err := k.open(s, doorOptions{log: a.log.With("door", k.name), version: version, containerd: flags.containerd})
+		d, err := k.open(s, doorOptions{
+			log: a.log.With("door", k.name), version: version, containerd: of.containerd, observe: observer(of.metrics, k.name),
+		})
 		if err != nil {
 			return err
 		}
-		o, err := takeSocket(ctx, k.name, f.socket, inherited)
+		o, err := takeSocket(ctx, k.name, f.socket, of.inherited)
 		if err != nil {
 			return err
 		}
 		o.door = d
 		v.doors = append(v.doors, o)
 	}
-	for name := range inherited {
+	for name := range of.inherited {
 		a.log.Warn("a socket of systemd that no door asked for", "name", name)
 	}
 	return nil

@@ -28,6 +28,7 @@ func house() []room {
 		{dir: "perf", floor: 6},
 		{dir: "perf/containerdbench", floor: 7}, // it runs our snapshotter in its own process
 		{dir: "image", floor: 6, barred: doors},
+		{dir: "metrics", floor: 6, barred: drivers()},
 		{dir: "graphdriver/dockerroot", floor: 5},
 		{dir: "graphdriver", floor: 6, barred: doors},
 		{dir: "snapshotter", floor: 6, barred: doors},
