@@ -297,6 +297,31 @@ type Share struct {
 	Exclusive, Shared int64
 }
 
+// Meter is a Driver that knows which volumes are in use, and perhaps what is read from and written to them.
+type Meter interface {
+	// Live tells of all volumes that are in use now: active devices, or what is mounted in this process's mount namespace.
+	// It is cheap.
+	Live(ctx context.Context) (map[VolumeID]Live, error)
+}
+
+// Live is a volume that is in use.
+type Live struct {
+	// Device is the device number of its files, as stat(2) gives it. No other volume has it at this time.
+	Device uint64
+	// IO is nil where the kernel does not count volume by volume. Disks are then the device numbers of the block devices
+	// that the volume lies on, with others.
+	IO    *IO
+	Disks []uint64
+}
+
+// IO counts what has ended since the volume came into use: on a block device, and so without what the page cache
+// answered, or else at the file system.
+type IO struct {
+	Reads, ReadBytes, Writes, WrittenBytes uint64
+	// Files says that it was counted at the file system, caches included.
+	Files bool
+}
+
 // Roomy is a Driver that refuses new volumes while there is still room to remove old
 // ones. Room is that refusal, or nil; it is cheap. Create asks it itself.
 type Roomy interface {
