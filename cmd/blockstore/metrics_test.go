@@ -8,11 +8,17 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // scrape reads what Prometheus would, through dial, and wants it to follow Prometheus's rules.
@@ -114,4 +120,37 @@ func TestMetricsOverLoopback(t *testing.T) {
 	r.code = nil
 	_, err = over(t.Context())
 	require.Error(t, err, "nobody listens any more")
+}
+
+// TestMetricsOfDoors: each door's calls are counted as its own.
+func TestMetricsOfDoors(t *testing.T) {
+	s := newServed(t, t.TempDir()+"/store")
+	dir := t.TempDir()
+	docker, containerd, at := filepath.Join(dir, "docker.sock"), filepath.Join(dir, "containerd.sock"), filepath.Join(dir, "metrics.sock")
+	s.serve("--docker-socket", docker, "--containerd-socket", containerd, "--metrics", "unix:"+at)
+	post := func(method, body string) {
+		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, docker) }}
+		defer transport.CloseIdleConnections()
+		answer, err := (&http.Client{Transport: transport, Timeout: patience}).Post("http://localhost/"+method, "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+	}
+	post("GraphDriver.Exists", `{"ID":"none"}`)
+	post("GraphDriver.Nonsense", `{}`)
+	client, err := grpc.NewClient("unix://"+containerd, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	_, err = snapshotsapi.NewSnapshotsClient(client).Stat(t.Context(), &snapshotsapi.StatSnapshotRequest{Snapshotter: "plugin", Key: "none"})
+	require.Error(t, err)
+	require.NoError(t, client.Close())
+	for _, want := range []string{
+		`{door="docker",method="Exists",outcome="ok"} 1`,
+		`{door="docker",method="unknown",outcome="error"} 1`,
+		`{door="containerd",method="Snapshots.Stat",outcome="not_found"} 1`,
+	} {
+		require.Eventually(t, func() bool { // a call may be counted behind its answer
+			text, err := scrape(func(ctx context.Context) (net.Conn, error) { return dial(ctx, at) })
+			require.NoError(t, err)
+			return strings.Contains(text, "blockstore_operations_total"+want+"\n")
+		}, patience, time.Millisecond, want)
+	}
 }
