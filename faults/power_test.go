@@ -87,12 +87,21 @@ func TestPowerCut(t *testing.T) {
 func TestPowerCutFindsWhatIsPlanted(t *testing.T) {
 	marked(t)
 	where(t)
-	for _, plant := range []string{"flush", "catalog.flush", "ids.record", "garbage.record"} {
+	for _, planted := range []struct {
+		what   string
+		points int
+	}{
+		{"flush", 300},
+		{"catalog.flush", 300},
+		{"ids.record", 30}, // shows at each crash point from the end of a block of ids on
+		{"garbage.record", 300},
+	} {
+		plant := planted.what
 		t.Run(plant, func(t *testing.T) {
 			c := newCut(t, uint64(number(t, "SEED", 1)))
 			c.plant = plant
 			c.record()
-			tried, _, found := c.replay(number(t, "POWER_POINTS", 300), 1)
+			tried, _, found := c.replay(planted.points, 1)
 			require.NotEmpty(t, found, "%s was left out, and %d crash points show nothing", plant, tried)
 			t.Logf("found at crash point %d: %s", tried, found[0])
 		})
