@@ -155,7 +155,7 @@ func TestKill(t *testing.T) {
 	}
 	r := newRig(t)
 	where(t)
-	seed, kills := number(t, "SEED", 1), number(t, "KILLS", 30)
+	seed, kills := number(t, "SEED", 1), number(t, "KILLS", 15)
 	root := filepath.Join(r.dir, "store")
 	r.ok(snapshot.Init(r.ctx(), thin.Kind{}, snapshot.InitOptions{Root: root, BaseSize: 64 << 20, Loopback: 512 << 20}, "the fault programme"))
 	s, err := snapshot.Open(r.ctx(), options(root))

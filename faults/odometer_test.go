@@ -31,7 +31,7 @@ type level struct {
 func TestSnapshotsLeaveNothing(t *testing.T) {
 	r := newRig(t)
 	where(t)
-	total := number(t, "SNAPSHOTS", 1200)
+	total := number(t, "SNAPSHOTS", 600)
 	root := filepath.Join(r.dir, "store")
 	r.ok(snapshot.Init(r.ctx(), thin.Kind{}, snapshot.InitOptions{Root: root, BaseSize: 64 << 20, Loopback: 512 << 20}, "the fault programme"))
 	t.Cleanup(func() { r.destroy(root) })
@@ -107,7 +107,7 @@ func (r *rig) poolStatus(s *snapshot.Store) dm.ThinPoolStatus {
 func TestPoolSnapshotsLeaveNothing(t *testing.T) {
 	r := newRig(t)
 	where(t)
-	total := number(t, "POOL_SNAPSHOTS", 3000)
+	total := number(t, "POOL_SNAPSHOTS", 2000)
 	p, err := thinpool.Create(r.ctx(), r.dm, thinpool.CreateOptions{
 		Config:   thinpool.Config{Name: "bstest-faults", Loopback: true, Data: filepath.Join(r.dir, "data"), Metadata: filepath.Join(r.dir, "metadata")},
 		DataSize: 64 << 20, MetadataSize: 4 << 20,
