@@ -78,7 +78,7 @@ func TestCommandLineMistakes(t *testing.T) {
 		{"root", []string{"--root", "", "info"}, `--root ""`},
 		{"bad name", []string{"create", "--name", "a/b", "x"}, `--name "a/b"`},
 		{"destroy without yes", []string{"destroy"}, "--yes"},
-		{"pool", []string{"pool"}, "status, extend or trim"},
+		{"pool", []string{"pool"}, "status, watch, extend, trim or repair"},
 		{"pool what", []string{"pool", "shrink"}, `unknown verb "shrink"`},
 		{"pool extend", []string{"pool", "extend", "-5G"}, "-5"},
 		{"save format", []string{"save", "--format", "zip", "x"}, `--format "zip"`},
