@@ -323,4 +323,7 @@ func TestTarget(t *testing.T) {
 }
 
 // pass lets time pass in the bubble.
-func pass(d time.Duration) { <-time.After(d) }
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
