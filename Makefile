@@ -134,7 +134,7 @@ soak: build tools ## the fault programme at length, in User Mode Linux: hours
 	BLOCKSTORE_SOAK_SEED=$(SEED) BLOCKSTORE_SOAK_POWER_ROUNDS=$(POWER_ROUNDS) BLOCKSTORE_SOAK_POWER_POINTS=$(POWER_POINTS) \
 	BLOCKSTORE_SOAK_KILLS=$(KILLS) BLOCKSTORE_SOAK_ERROR_CYCLES=$(ERROR_CYCLES) \
 	BLOCKSTORE_SOAK_SNAPSHOTS=$(SNAPSHOTS) BLOCKSTORE_SOAK_POOL_SNAPSHOTS=$(POOL_SNAPSHOTS) \
-		bin/tiers gotest --timeout 12h --still 3h ./faults -- -test.v '-test.run=$(RUN)'
+		bin/tiers gotest --log --timeout 12h --still 3h ./faults -- -test.v '-test.run=$(RUN)'
 
 # The box of the Vagrant machine: a public one by default, local/blockstore is ours. See vagrant/Vagrantfile.
 BLOCKSTORE_BOX ?= debian/bookworm64

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -39,6 +40,7 @@ type result struct {
 	reason  string // why it was skipped, in the test's words
 	output  string // what it printed, unless it passed
 	seconds float64
+	log     string // what it logged, if it passed
 	suite   string // the column that it fills of the conformance suite's table, or ""
 }
 
@@ -111,7 +113,9 @@ func (c *collector) add(e event) {
 		if e.FailedBuild != "" {
 			output = builder(c.builds, e.FailedBuild).String() + output
 		}
-		if r.outcome != passed {
+		if r.outcome == passed {
+			r.log = logged(output)
+		} else {
 			r.output = output
 		}
 		if r.outcome == skipped {
@@ -155,6 +159,20 @@ func builder[K comparable](m map[K]*strings.Builder, key K) *strings.Builder {
 		m[key] = &strings.Builder{}
 	}
 	return m[key]
+}
+
+// logLine is how a line begins that a test logged.
+var logLine = regexp.MustCompile(`^\s*\w+\.go:\d+: `)
+
+// logged picks what a test logged out of its output, the first line of each entry.
+func logged(output string) string {
+	var b strings.Builder
+	for line := range strings.Lines(output) {
+		if logLine.MatchString(line) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // reasonIn picks a skipped test's own words out of its output.

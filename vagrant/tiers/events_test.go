@@ -39,6 +39,25 @@ func TestCollectorKeepsReasonsAndOutputs(t *testing.T) {
 	assert.InDelta(t, 1.5, b.seconds, 0)
 }
 
+// TestLogs: the figures that a passed test logged are printed, and what else it and the kernel said is not.
+func TestLogs(t *testing.T) {
+	tier, _ := collected(t, "uml",
+		`{"Action":"run","Package":"p","Test":"TestA"}`,
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"=== RUN   TestA\n"}`,
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:12: 300 crash points\n"}`,
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"EXT4-fs (dm-1): mounted\n"}`,
+		`{"Action":"pass","Package":"p","Test":"TestA","Elapsed":1}`,
+		`{"Action":"run","Package":"p","Test":"TestB"}`,
+		`{"Action":"pass","Package":"p","Test":"TestB","Elapsed":1}`,
+	)
+	var w strings.Builder
+	printLogs(&w, tier)
+	assert.Contains(t, w.String(), "== p TestA\n")
+	assert.Contains(t, w.String(), "a_test.go:12: 300 crash points\n")
+	assert.NotContains(t, w.String(), "mounted")
+	assert.NotContains(t, w.String(), "TestB")
+}
+
 func TestCollectorPassesOnWhatIsNoEvent(t *testing.T) {
 	var other strings.Builder
 	c := newCollector(newTier("host"), nil)

@@ -31,6 +31,7 @@ func main() {
 type options struct {
 	uml, vm      string // programs that boot a machine
 	inVM         bool   // gotest runs in the virtual machine
+	logs         bool   // gotest prints what passed tests logged
 	memory       string
 	machines     int
 	timeout      time.Duration  // of one package's tests
@@ -75,6 +76,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.StringVar(&o.uml, "uml", "vagrant/uml/run", "program that boots User Mode Linux")
 	flags.StringVar(&o.vm, "vm", "vagrant/vm/run", "program that boots the virtual machine")
 	flags.BoolVar(&o.inVM, "in-vm", false, "gotest: run in the virtual machine")
+	flags.BoolVar(&o.logs, "log", false, "gotest: print what tests that passed have logged")
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
 	flags.IntVar(&o.machines, "machines", 2, "machines of User Mode Linux that run at a time")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time limit of one package's tests")
@@ -212,6 +214,9 @@ func testWhole(ctx context.Context, o options) error {
 		k = vmKernel(o, nil)
 	}
 	t, err := runMachines(ctx, o, k, selection)
+	if o.logs {
+		printLogs(os.Stdout, t)
+	}
 	return report(os.Stdout, []*tier{t}, compact([]error{err}))
 }
 

@@ -122,6 +122,15 @@ func rank(o outcome) int {
 	return 1
 }
 
+// printLogs prints what tests that passed have logged: their figures.
+func printLogs(w io.Writer, t *tier) {
+	for _, key := range sortedKeys(t.results) {
+		if r := t.results[key]; r.log != "" {
+			fmt.Fprintf(w, "\n== %s\n%s", key, indent(r.log))
+		}
+	}
+}
+
 // report prints what ran and returns an error when the run as a whole failed.
 // more are failures that no test reports: leaks, a machine that did not boot.
 func report(w io.Writer, tiers []*tier, more []error) error {
