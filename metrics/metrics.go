@@ -37,6 +37,7 @@ type Options struct {
 type Metrics struct {
 	registry   *prometheus.Registry
 	operations *operations
+	events     *prometheus.CounterVec
 	ioctls     *ioctls
 	state      *state
 	log        *slog.Logger
@@ -68,9 +69,12 @@ func New(store Store, o Options) *Metrics {
 	build.Set(1)
 	m := &Metrics{
 		registry: prometheus.NewRegistry(), operations: newOperations(), ioctls: newIoctls(), state: newState(store, o.Log), log: o.Log,
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "blockstore_pool_events_total", Help: "What was told of the backing store by who watches it, by kind and level.",
+		}, []string{"kind", "level"}),
 	}
 	m.registry.MustRegister(
-		build, m.operations, m.ioctls, m.state, catalog{store},
+		build, m.operations, m.events, m.ioctls, m.state, catalog{store},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
@@ -80,6 +84,9 @@ func New(store Store, o Options) *Metrics {
 func (m *Metrics) Operation(door, method string, took time.Duration, err error) {
 	m.operations.done(door, method, took, err)
 }
+
+// Event is one thing told of the backing store: see snapshot.Watcher.
+func (m *Metrics) Event(e snapshot.BackingEvent) { m.events.WithLabelValues(e.Kind, e.Level).Inc() }
 
 // Handler answers at /metrics.
 func (m *Metrics) Handler() http.Handler {

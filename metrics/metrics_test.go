@@ -92,6 +92,7 @@ func busy(f *fake) *Metrics {
 	m.Operation("docker", "Create", time.Second, fmt.Errorf("making it: %w", snapshot.ErrNoSpace))
 	m.ioctls.done(ioctl.DMRequest(ioctl.DM_DEV_CREATE_CMD), unix.EBUSY, time.Millisecond)
 	m.ioctls.done(12345, errors.New("no errno"), time.Millisecond)
+	m.Event(snapshot.BackingEvent{Kind: "extended", Level: "info"})
 	return m
 }
 
@@ -274,7 +275,7 @@ func families(t *testing.T) []string {
 	t.Helper()
 	m := New(full(), Options{})
 	names := []string{"blockstore_build_info"}
-	for _, c := range []prometheus.Collector{m.operations, m.ioctls, m.state, catalog{full()}} {
+	for _, c := range []prometheus.Collector{m.operations, m.events, m.ioctls, m.state, catalog{full()}} {
 		descs := make(chan *prometheus.Desc, 100)
 		c.Describe(descs)
 		close(descs)
@@ -340,7 +341,7 @@ func TestDashboard(t *testing.T) {
 		require.Equal(t, strings.Count(expr, "("), strings.Count(expr, ")"), title)
 		for _, l := range regexp.MustCompile(`\bby \(([a-z_, ]+)\)`).FindAllStringSubmatch(expr, -1) {
 			for _, label := range strings.Split(l[1], ",") {
-				require.Contains(t, []string{"le", "instance", "door", "method", "outcome", "interface", "request", "errno", "kind", "mode"}, strings.TrimSpace(label), title)
+				require.Contains(t, []string{"le", "instance", "door", "method", "outcome", "interface", "request", "errno", "kind", "mode", "level"}, strings.TrimSpace(label), title)
 			}
 		}
 	}

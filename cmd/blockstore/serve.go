@@ -135,6 +135,15 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 	defer stop()
 	var logging sync.WaitGroup
 	logging.Go(func() { logEvents(events, a.log) })
+	if k.metrics != nil {
+		counted, stop := k.events.listen()
+		defer stop()
+		logging.Go(func() {
+			for e := range counted {
+				k.metrics.Event(e)
+			}
+		})
+	}
 	err = a.keep(ctx, k, s, func(ctx context.Context) error {
 		return a.openDoors(ctx, v, s, serving{flags, inherited, k.metrics})
 	})
