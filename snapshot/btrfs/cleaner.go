@@ -17,6 +17,12 @@ const cleanDelay = 100 * time.Millisecond
 // cleanerWait bounds the waiting for it.
 const cleanerWait = 3 * time.Second
 
+// What was removed longer ago than removedLately has given its space back; until then it is looked for every emptyPoll.
+const (
+	removedLately = 15 * time.Second
+	emptyPoll     = 100 * time.Millisecond
+)
+
 // A waker starts that commit, by a timer.
 type waker struct {
 	fs *btrfsvol.FS
@@ -24,6 +30,7 @@ type waker struct {
 	mu      sync.Mutex
 	timer   *time.Timer // nil while no commit is due
 	removed bool        // something was removed since the driver opened
+	last    time.Time   // the last removal
 	running sync.WaitGroup
 }
 
@@ -31,11 +38,18 @@ type waker struct {
 func (w *waker) noteRemoval() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.removed = true
+	w.removed, w.last = true, time.Now()
 	if w.timer == nil {
 		w.running.Add(1)
 		w.timer = time.AfterFunc(cleanDelay, w.wake)
 	}
+}
+
+// recent says whether something was removed lately.
+func (w *waker) recent() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.removed && time.Since(w.last) < removedLately
 }
 
 func (w *waker) wake() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
@@ -77,6 +78,19 @@ func (d *driver) Room(ctx context.Context) error {
 	if err == nil && !enough {
 		if err := d.waker.wait(ctx); err != nil {
 			return err
+		}
+		free, enough, err = d.free()
+	}
+	// Where metadata are short, btrfs says that it has nothing at all until chunks that are empty now are gone, which is
+	// somewhat after their last file (fs/btrfs/super.c, btrfs_statfs).
+	for deadline := time.Now().Add(cleanerWait); err == nil && !enough && d.waker.recent() && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(emptyPoll):
+		}
+		if err := d.fs.Sync(); err != nil {
+			return translate(err, "btrfs: looking for space that was freed")
 		}
 		free, enough, err = d.free()
 	}
