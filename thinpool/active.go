@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/dm"
-	"blockstore.dev/blockstore/ioctl"
 )
 
 const (
@@ -344,30 +342,6 @@ func (p *Pool) Mapped(ctx context.Context, id dm.DeviceID) (uint64, error) {
 		return 0, fmt.Errorf("measuring thin device %d: %w", id, err)
 	}
 	return st.Mapped.Bytes(), nil
-}
-
-// Discard unmaps all of an inactive thin device, so that the blocks that only it has go back to what lies below the
-// pool (the file system under a loopback pool, an SSD's free blocks). What it shares with others stays theirs. It
-// takes time in proportion to what is mapped; use it before Delete. A device that does not exist is no error.
-func (p *Pool) Discard(ctx context.Context, id dm.DeviceID) error {
-	defer p.devices.lock(id)()
-	err := p.borrow(ctx, id, false, func(d Device) error {
-		st, err := p.dm.ThinStatus(ctx, dm.Dev(d.Number), dm.StatusOptions{NoFlush: true})
-		if err != nil || st.Highest == nil {
-			return err
-		}
-		blocks := (*st.Highest + p.config.BlockSize) / p.config.BlockSize
-		f, err := os.OpenFile(d.Path, os.O_WRONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("opening thin device: %w", err)
-		}
-		defer f.Close()
-		return ioctl.BlockDiscard(f, 0, (blocks * p.config.BlockSize).Bytes())
-	})
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("discarding thin device %d: %w", id, err)
-	}
-	return nil
 }
 
 // borrow activates an inactive device for the length of use. The caller has it locked: who

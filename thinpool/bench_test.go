@@ -1,7 +1,9 @@
 package thinpool_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,6 +33,31 @@ func BenchmarkLife(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkDiscard gives back what a snapshot has alone, a block in a tree of so many that it shares.
+func BenchmarkDiscard(b *testing.B) {
+	for _, blocks := range []int{16, 1024, 8192} {
+		b.Run(fmt.Sprintf("shared=%d", blocks), func(b *testing.B) {
+			p := benchPool(b, blocks)
+			id := dm.DeviceID(16)
+			for b.Loop() {
+				b.StopTimer()
+				require.NoError(b, p.CreateSnapshot(b.Context(), id, thinpool.SnapshotOptions{Origin: 1, Quiet: true}))
+				d, err := p.Activate(b.Context(), id, thinpool.ActivateOptions{Size: 1 << 30})
+				require.NoError(b, err)
+				f, err := os.OpenFile(d.Path, os.O_RDWR, 0)
+				require.NoError(b, err)
+				_, err = f.WriteAt(make([]byte, 1<<16), 0)
+				require.NoError(b, errors.Join(err, f.Sync(), f.Close(), p.Deactivate(b.Context(), id)))
+				b.StartTimer()
+				require.NoError(b, p.Discard(b.Context(), id))
+				b.StopTimer()
+				require.NoError(b, p.Delete(b.Context(), id))
+				b.StartTimer()
+			}
+		})
 	}
 }
 

@@ -21,26 +21,35 @@ const glanceTries = 8
 // wrote metadata meanwhile, what use saw does not count, errors included, and use is called again; after some tries with
 // the metadata held (see Metadata). Only what the last call of use did counts, and only if Glance returns nil.
 func (p *Pool) Glance(ctx context.Context, use func(*metadata.View) error) error {
+	seen, err := p.look(ctx, use)
+	if seen || err != nil {
+		return err
+	}
+	return p.Metadata(ctx, use)
+}
+
+// look is Glance without holding the metadata: it says whether it saw anything that counts.
+func (p *Pool) look(ctx context.Context, use func(*metadata.View) error) (seen bool, err error) {
 	path, number, err := p.metadataDevice(ctx)
 	if err != nil {
-		return fmt.Errorf("reading metadata of pool %s: %w", p.config.Name, err)
+		return false, fmt.Errorf("reading metadata of pool %s: %w", p.config.Name, err)
 	}
 	for range glanceTries {
 		still, err := glance(path, number, use)
 		switch {
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		case still && errors.Is(err, ErrCorrupt):
 			// A superblock may be read while it is being written; holding it tells.
 		case still && err != nil:
-			return fmt.Errorf("reading metadata of pool %s: %w", p.config.Name, err)
+			return true, fmt.Errorf("reading metadata of pool %s: %w", p.config.Name, err)
 		case still:
-			return nil
+			return true, nil
 		case errors.Is(err, errNotCounted):
-			return p.Metadata(ctx, use)
+			return false, nil
 		}
 	}
-	return p.Metadata(ctx, use)
+	return false, nil
 }
 
 // errNotCounted: the kernel was told not to count the device's writes.

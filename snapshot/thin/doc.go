@@ -11,8 +11,8 @@
 //     write to them, and mounted so.
 //   - A snapshot of a volume that is mounted for writing is taken while its device is suspended, which freezes the
 //     file system: its contents are whole, and durable when the message has returned.
-//   - What is deleted is discarded first, so that a loopback pool's file shrinks. A block that another volume still
-//     maps stays, of course; it goes with the last one's removal.
+//   - What only a deleted volume has is discarded first, so that a loopback pool's file shrinks: in slices between which
+//     the pool is left to others for as long, by what its metadata say. What it shares goes with the last one's removal.
 //
 // Usage is counted in the pool's blocks, from its metadata (package thinpool/metadata), without activating a volume.
 //

@@ -40,6 +40,14 @@ func agree(t *testing.T, v *metadata.View, want model) {
 		u := usage.Devices[i]
 		require.Equal(t, d, u.Device)
 		require.EqualValues(t, want.freed(owners, uint64(d.ID)), u.Exclusive, "device %d", d.ID)
+		alone := want.alone(owners, uint64(d.ID))
+		switch found := aloneIn(t, v, d.ID); {
+		case v.Held():
+		case v.Superblock().HeldRoot != 0:
+			require.Subset(t, alone, found, "device %d: what a metadata snapshot holds is shared", d.ID)
+		default:
+			require.Equal(t, alone, found, "device %d", d.ID)
+		}
 		sum += u.Exclusive
 	}
 	require.Equal(t, usage.Used, sum)
@@ -75,6 +83,39 @@ func (m model) owners() map[uint64]map[uint64]bool {
 		}
 	}
 	return owners
+}
+
+// alone lists the virtual blocks of a device whose data blocks no other device maps.
+func (m model) alone(owners map[uint64]map[uint64]bool, id uint64) []uint64 {
+	var blocks []uint64
+	for virtual, data := range m[id] {
+		if len(owners[data]) == 1 {
+			blocks = append(blocks, virtual)
+		}
+	}
+	slices.Sort(blocks)
+	return blocks
+}
+
+// aloneIn is the same as the View says it.
+func aloneIn(t *testing.T, v *metadata.View, id dm.DeviceID) []uint64 {
+	t.Helper()
+	var blocks []uint64
+	end := dm.Blocks(0)
+	for r, err := range v.Alone(t.Context(), id) {
+		if v.Held() {
+			require.ErrorIs(t, err, metadata.ErrNoSpaceMaps)
+			return nil
+		}
+		require.NoError(t, err)
+		require.Positive(t, r.Length)
+		require.True(t, len(blocks) == 0 || r.Begin > end, "runs are as long as can be")
+		end = r.Begin + r.Length
+		for b := r.Begin; b < end; b++ {
+			blocks = append(blocks, uint64(b))
+		}
+	}
+	return blocks
 }
 
 // freed counts the blocks that only the group maps.
