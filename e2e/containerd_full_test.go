@@ -17,7 +17,7 @@ func testContainerdFull(t *testing.T, version string) {
 	// finds none.
 	const late = "No space left on device|Input/output error|Read-only file system"
 	const refused = "no space|out of space"
-	v := newStore(t, "--loopback", "700M").serveContainerd()
+	v := newStore(t, "--loopback", "700M").serveContainerd("--extend-to", "700M") // a thin pool would grow
 	c := v.containerd(version, containerdOptions{})
 	small, base := ociArchive(t, "base")
 	large, postgres := ociArchive(t, "postgres")

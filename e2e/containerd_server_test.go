@@ -13,10 +13,10 @@ import (
 )
 
 // serveContainerd serves the store to containerd.
-func (s *store) serveContainerd() *server {
+func (s *store) serveContainerd(flags ...string) *server {
 	s.t.Helper()
 	peer := open(s.t)
-	v := s.serveAt("containerd", filepath.Join(scratch(s.t), "b.sock"), "--containerd-address", filepath.Join(peer, containerdSocket))
+	v := s.serveAt("containerd", filepath.Join(scratch(s.t), "b.sock"), append(flags, "--containerd-address", filepath.Join(peer, containerdSocket))...)
 	v.peer = peer
 	return v
 }
