@@ -49,6 +49,13 @@ func (a *idAllocator) take(ctx context.Context, n int) ([]VolumeID, error) {
 	return ids, nil
 }
 
+// pass has no id up to this one given out from now on: one that was not given out is in use.
+func (a *idAllocator) pass(id VolumeID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.next = max(a.next, id+1)
+}
+
 // done says that ids are settled: in the catalog, or without a volume.
 func (a *idAllocator) done(ids ...VolumeID) {
 	a.mu.Lock()

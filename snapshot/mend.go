@@ -28,6 +28,7 @@ func (s *Store) adopt(id VolumeID) error {
 		Name: foundName(id), Kind: KindContainer, Created: now, Updated: now,
 		Volume: Volume{ID: id, Origin: Base, Size: s.header.BaseSize},
 	}
+	s.ids.pass(id)
 	return s.commit(func(t *tx) error { return t.addSnapshot(in) })
 }
 
