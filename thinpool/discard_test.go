@@ -69,7 +69,7 @@ func TestDiscardSparesWhatIsShared(t *testing.T) {
 	require.NoError(t, f.Close())
 }
 
-// TestDiscardInSlices: what others write need not wait for more than a slice; whoever ends the waiting leaves the rest.
+// TestDiscardInSlices: what others write need not wait for more than a slice.
 func TestDiscardInSlices(t *testing.T) {
 	w := newWorld(t)
 	p := w.pool(func(o *thinpool.CreateOptions) { o.DataSize = 256 << 20 })
