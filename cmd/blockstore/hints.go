@@ -46,7 +46,7 @@ func mendOf(err error, root string) string {
 	case errors.Is(err, errNotRoot):
 		return "run it as root, e.g. with sudo"
 	case errors.Is(err, thinpool.ErrNeedsCheck), errors.Is(err, thinpool.ErrFailed), errors.Is(err, thinpool.ErrCorrupt), errors.Is(err, thinpool.ErrNotFormatted):
-		return fmt.Sprintf("unmount the containers and stop the server; then: blockstore%s pool repair", flag)
+		return repairCommand(root)
 	case errors.Is(err, snapshot.ErrCorrupt):
 		return fmt.Sprintf("see what is wrong with: blockstore%s check; then: blockstore%s check --repair", flag, flag)
 	case errors.Is(err, snapshot.ErrNoSpace):

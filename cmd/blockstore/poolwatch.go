@@ -22,7 +22,7 @@ itself, as its own flags say: then this shows what it tells. With --json each ev
 is a document on a line.`,
 		example: "blockstore pool watch --extend-at 70% --extend-to 500G\nblockstore --json pool watch",
 		run: func(ctx context.Context, _ []string) error {
-			o, err := w.options(a.repairCommand())
+			o, err := w.options(repairCommand(a.root))
 			if err != nil {
 				return err
 			}

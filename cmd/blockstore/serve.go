@@ -86,7 +86,7 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 	if err := a.refuseServed(ctx); err != nil {
 		return err
 	}
-	watch, err := flags.watch.options(a.repairCommand())
+	watch, err := flags.watch.options(repairCommand(a.root))
 	if err != nil {
 		return err
 	}
@@ -133,12 +133,12 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 	}
 	events, stop := k.events.listen()
 	defer stop()
-	var logging sync.WaitGroup
-	logging.Go(func() { logEvents(events, a.log) })
+	var readers sync.WaitGroup
+	readers.Go(func() { logEvents(events, a.log) })
 	if k.metrics != nil {
 		counted, stop := k.events.listen()
 		defer stop()
-		logging.Go(func() {
+		readers.Go(func() {
 			for e := range counted {
 				k.metrics.Event(e)
 			}
@@ -147,7 +147,7 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 	err = a.keep(ctx, k, s, func(ctx context.Context) error {
 		return a.openDoors(ctx, v, s, serving{flags, inherited, k.metrics})
 	})
-	logging.Wait()
+	readers.Wait()
 	return err
 }
 

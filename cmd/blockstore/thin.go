@@ -56,7 +56,9 @@ func (a *app) withMetadata(ctx context.Context, name string, o thinpool.ReadOpti
 	case errors.Is(err, metadata.ErrCorrupt):
 		return mendf(fmt.Errorf("%w: %w", err, snapshot.ErrCorrupt),
 			"take the pool down, copy its metadata, and see thin_check(8) and thin_repair(8)")
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, metadata.ErrNotFormatted), errors.Is(err, metadata.ErrNotHeld), errors.Is(err, thinpool.ErrNotFound):
+	case errors.Is(err, metadata.ErrNotFormatted): // not what a store says of its own pool
+		return mendf(fmt.Errorf("%w: %w", err, snapshot.ErrNotFound), "name a pool, or the file or device with its metadata")
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, metadata.ErrNotHeld), errors.Is(err, thinpool.ErrNotFound):
 		return fmt.Errorf("%w: %w", err, snapshot.ErrNotFound)
 	case errors.Is(err, thinpool.ErrBusy):
 		return fmt.Errorf("%w: %w", err, snapshot.ErrBusy)

@@ -210,13 +210,13 @@ func (a *app) printEvent(w io.Writer, e snapshot.BackingEvent) error {
 	return err
 }
 
-// repairCommand is what a person types to repair the store.
-func (a *app) repairCommand() string {
-	root := ""
-	if a.root != defaultRoot {
-		root = " --root " + a.root
+// repairCommand is what a person types to repair the store at a root.
+func repairCommand(root string) string {
+	flag := ""
+	if root != defaultRoot {
+		flag = " --root " + root
 	}
-	return fmt.Sprintf("unmount the containers, stop the server, then: blockstore%s pool repair --yes", root)
+	return fmt.Sprintf("unmount the containers and stop the server; then: blockstore%s pool repair", flag)
 }
 
 // watched refuses drivers that cannot be watched.
