@@ -177,6 +177,7 @@ func TestCreateIsOneMessage(t *testing.T) {
 	t.Logf("removing: %v", calls)
 	require.Equal(t, []string{
 		"DEV_REMOVE",                                                            // is it active
+		"TABLE_STATUS",                                                          // which device has the metadata, that say what it has alone
 		"DEV_CREATE", "TABLE_LOAD", "DEV_SUSPEND", "TABLE_STATUS", "DEV_REMOVE", // discard
 		"TARGET_MSG", "TABLE_STATUS", // delete
 	}, calls)
