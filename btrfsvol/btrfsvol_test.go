@@ -23,7 +23,7 @@ func TestOpen(t *testing.T) {
 	info, err := fs.Info()
 	require.NoError(t, err)
 	require.Equal(t, 1, info.Devices)
-	require.Equal(t, Bytes(16384), info.NodeSize)
+	require.EqualValues(t, nodeSize, info.NodeSize)
 	require.Positive(t, info.Generation)
 	require.DirExists(t, fs.sysfs())
 }

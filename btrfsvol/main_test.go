@@ -14,6 +14,9 @@ import (
 	"blockstore.dev/blockstore/ioctl"
 )
 
+// nodeSize is not mkfs' own choice, so that it is seen to be kept.
+const nodeSize Bytes = 8 << 10
+
 // newFS makes a btrfs file system on a sparse file, mounts it and opens it. All of
 // it is gone after the test.
 func newFS(t *testing.T) *FS {
@@ -31,7 +34,7 @@ func newFS(t *testing.T) *FS {
 	file := filepath.Join(dir, "bstest.img")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	require.NoError(t, os.Truncate(file, 1<<30))
-	require.NoError(t, Format(t.Context(), file, FormatOptions{SingleMetadata: true, Label: "bstest"}))
+	require.NoError(t, Format(t.Context(), file, FormatOptions{SingleMetadata: true, Label: "bstest", NodeSize: nodeSize}))
 	loop, err := ioctl.AttachLoop(t.Context(), file, ioctl.LoopOptions{AutoClear: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, loop.Close()) })

@@ -155,6 +155,16 @@ func TestBase(t *testing.T) {
 	require.ErrorIs(t, os.WriteFile(filepath.Join(s.dir(t, base), "x"), nil, 0o600), unix.EROFS)
 }
 
+func TestNodesAreSmall(t *testing.T) {
+	s := newLoopStore(t)
+	fs, err := btrfsvol.Open(s.dir(t, base))
+	require.NoError(t, err)
+	defer fs.Close()
+	info, err := fs.Info()
+	require.NoError(t, err)
+	require.EqualValues(t, max(8192, os.Getpagesize()), info.NodeSize)
+}
+
 func TestOpenAgain(t *testing.T) {
 	s := newLoopStore(t)
 	dir := s.create(t, 16, snapshot.CreateOptions{Origin: base})
