@@ -86,10 +86,8 @@ func onBtrfs(dir string) (bool, error) {
 	}
 }
 
-// nodeSize is what the nodes of our trees hold: half of mkfs' choice, as far as the machine's pages allow. The first change in
-// a snapshot copies each node that it touches and counts one more reference for every extent in there, in an extent tree whose nodes
-// are as large: a snapshot of a container's few new files was 4.2 ms of the processor with nodes of 16 KiB, 1.5 with 8, and
-// with 4 the trees are deeper than that is worth.
+// nodeSize is half of mkfs' choice, as far as the machine's pages allow: the first change in a snapshot copies each shared node
+// that it touches, and counts a reference for every extent in there. See docs/adr/0011.
 func nodeSize() btrfsvol.Bytes { return btrfsvol.Bytes(max(8<<10, os.Getpagesize())) }
 
 // makeImage makes and formats the loopback file.
