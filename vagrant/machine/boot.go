@@ -28,14 +28,19 @@ type instance struct {
 }
 
 // boot runs the machine to its end, copying the command's output meanwhile.
-func boot(ctx context.Context, m instance) (int, error) {
+func boot(ctx context.Context, m instance) (status int, err error) {
 	// The parent-death signal is tied to the thread that starts the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
 	console := &tail{limit: consoleTail}
 	cmd := m.supervised(console)
-	if err := cmd.Start(); err != nil {
+	cpu, err := m.processor()
+	if err != nil {
+		return ExitMachine, err
+	}
+	defer func() { err = errors.Join(err, cpu.release()) }()
+	if err := cpu.inherited(cmd.Start); err != nil {
 		return ExitMachine, fmt.Errorf("starting the machine in a PID namespace of its own (root can): %w", err)
 	}
 	copied := startCopies(m.work)
@@ -73,8 +78,16 @@ func boot(ctx context.Context, m instance) (int, error) {
 	if m.options.Keep {
 		copyErr = errors.Join(copyErr, os.WriteFile(filepath.Join(m.work, "console"), console.bytes(), 0o600))
 	}
-	status, err := m.result(stopped, waitErr, console)
+	status, err = m.result(stopped, waitErr, console)
 	return status, errors.Join(err, killErr, copyErr)
+}
+
+// processor is the host's one that the machine is to stay on, if any.
+func (m instance) processor() (*processor, error) {
+	if !m.program.OneProcessor {
+		return nil, nil
+	}
+	return claimProcessor("bstest-" + m.kind)
 }
 
 // tasks says what the machine is doing that is about to be ended.

@@ -55,6 +55,10 @@ type Program struct {
 	Path string
 	Args []string // without the program's name
 	Env  []string // beside PATH, HOME and TMPDIR
+
+	// OneProcessor keeps its processes on one of the host's processors, one that no other such machine has
+	// while there is one: they wait for each other, and never run at the same time.
+	OneProcessor bool
 }
 
 // Main is the whole program, whichever of the three it is: the one on the

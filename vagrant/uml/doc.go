@@ -12,7 +12,8 @@
 // host sees none of it. The command starts in the caller's working directory.
 //
 //   - --disk SIZE gives blank disks /dev/ubda, /dev/ubdb, ...; --disk /PATH is a
-//     file that keeps what was written, also when the machine is killed.
+//     file that keeps what was written, also when the machine is killed (when
+//     the host loses its power it need not).
 //   - --share DIR shows a host directory at its own path for reading and
 //     writing: results leave the machine there.
 //   - $BSTEST_DIR (also $TMPDIR) is an ext4 file system on a disk of its own.
@@ -24,6 +25,10 @@
 //     where it is.
 //   - The environment is a fixed small one, the caller's BLOCKSTORE_* and CI,
 //     and whatever -e names.
+//
+// The machine's processes stay on one of the host's processors, one that no
+// other machine has while there is one: up to that number machines run side by
+// side without being slower.
 //
 // Package machine says what exit statuses mean and what is left behind:
 // nothing.
