@@ -99,7 +99,7 @@ func (p *spares) start(k *spareKind) {
 	if !p.on || k.uses < sparesUses || k.making != nil {
 		return
 	}
-	if n := min(sparesEach-len(k.ready), sparesMost-p.count()); n > 0 {
+	if n := min(failpoint.Most(sparesEach)-len(k.ready), sparesMost-p.count()); n > 0 {
 		k.making = make(chan struct{})
 		p.makers.Go(func() { p.make(k, n) })
 	}

@@ -26,6 +26,10 @@ const (
 	childRoot      = "BLOCKSTORE_DRIVERTEST_ROOT"
 )
 
+// mostAlike is how many spares are made in a child: a first, one between and a last. Five more would be killed at
+// the same steps of the same loops, a hundred times.
+const mostAlike = "3"
+
 // maxSteps bounds the steps of one operation.
 const maxSteps = 2000
 
@@ -76,7 +80,7 @@ func RunCrash(t *testing.T, f Factory) {
 func (p prepared) crashAtEach(e *env, op operation) {
 	e.t.Helper()
 	e.close()
-	happened, passed := 0, op.passes == ""
+	killed, happened, passed := 0, 0, op.passes == ""
 	for k := 1; ; k++ {
 		require.Less(e.t, k, maxSteps, "the operation does not end")
 		if op.before != nil {
@@ -90,6 +94,7 @@ func (p prepared) crashAtEach(e *env, op operation) {
 			p.whole(e, "after the last step")
 			break
 		}
+		killed++
 		passed = passed || step == op.passes
 		where := fmt.Sprintf("killed at step %d, %s", k, step)
 		e.openAfterCrash(where)
@@ -107,7 +112,7 @@ func (p prepared) crashAtEach(e *env, op operation) {
 		e.leaks(false)
 	}
 	require.True(e.t, passed, "no child was killed at step %s", op.passes)
-	e.t.Logf("%s: %d crashes with the operation done", op.name, happened)
+	e.t.Logf("%s: %d crashes, %d with the operation done", op.name, killed, happened)
 }
 
 // child runs the operation in a process that is to die at step k. It returns the
@@ -124,7 +129,7 @@ func (e *env) childAt(op, point string) (step string, died bool) {
 	e.ok(os.RemoveAll(log))
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+topName(e.t.Name())+"$", "-test.count=1")
 	cmd.Env = append(os.Environ(), childOperation+"="+op, childRoot+"="+e.root,
-		"BLOCKSTORE_FAILPOINT="+point, "BLOCKSTORE_FAILPOINT_LOG="+log)
+		"BLOCKSTORE_FAILPOINT="+point, "BLOCKSTORE_FAILPOINT_LOG="+log, "BLOCKSTORE_FAILPOINT_MOST="+mostAlike)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

@@ -13,4 +13,7 @@
 // before the commit that names them; "catalog.flush" of the commit itself; "ids.record",
 // the record of volumes that are about to be made; "garbage.record", that of removals
 // about to be done.
+//
+// Most bounds how many of the same thing are done, each of which has the same steps: with the
+// build tag, BLOCKSTORE_FAILPOINT_MOST=N says how many where there would be more.
 package failpoint

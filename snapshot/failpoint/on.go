@@ -37,3 +37,11 @@ func Hit(name string) {
 func Leave(name string) bool {
 	return slices.Contains(strings.Split(os.Getenv("BLOCKSTORE_FAILPOINT_LEAVE"), ","), name)
 }
+
+// Most says how many of n things that are alike to do.
+func Most(n int) int {
+	if most, err := strconv.Atoi(os.Getenv("BLOCKSTORE_FAILPOINT_MOST")); err == nil {
+		return min(n, most)
+	}
+	return n
+}
