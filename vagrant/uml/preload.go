@@ -16,7 +16,7 @@ var preloadSources embed.FS
 // preloadLibrary builds what has to be preloaded into the kernel's process, into work. The
 // sources say what they are for.
 func preloadLibrary(ctx context.Context, work string) (string, error) {
-	sources := []string{"timer.c"}
+	sources := []string{"timer.c", "flush.c"}
 	cpu, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return "", err
