@@ -183,8 +183,10 @@ generated: ## generated files and go.mod are as the generators leave them
 	@$(GO) mod tidy -diff || { echo "run: go mod tidy"; exit 1; }
 
 .PHONY: race
+# Each process would sleep for a second at its end, so that others of its threads may still be caught in a race: the
+# scripts of the command line start hundreds.
 race: ## tests under the race detector
-	CGO_ENABLED=1 $(GO) test -race -short $(RACE)
+	GORACE=atexit_sleep_ms=50 CGO_ENABLED=1 $(GO) test -race -short $(RACE)
 
 .PHONY: demo
 demo: deps build realimage ## load a real image, change a container, show, commit, save; DRIVER=devicemapper in User Mode Linux

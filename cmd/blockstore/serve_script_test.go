@@ -20,7 +20,7 @@ import (
 // has the store: every verb is handed over, and nothing may look different.
 func TestServedScripts(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes minutes under the race detector, as every process waits a second at its end")
+		t.Skip("a minute: the scripts run once more, a process for each command")
 	}
 	for _, k := range kinds() {
 		t.Run(k.Name(), func(t *testing.T) {
