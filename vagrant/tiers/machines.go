@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,41 +39,76 @@ type kernel struct {
 
 // machineRun is tests of one package in one machine.
 type machineRun struct {
-	pkg   string
-	run   string   // -test.run's expression; empty for all
-	flags []string // of the machine's program
-	work  string   // for the test binary
+	pkg    string
+	run    string   // -test.run's expression; empty for all
+	flags  []string // of the machine's program
+	work   string   // for the test binary
+	yields bool     // to the host's tests, which run beside it
+}
+
+// machines are those of one tier, and what they have found.
+type machines struct {
+	kernel
+	o      options
+	work   string
+	gather *gatherer
+	slots  chan struct{}
+	wg     sync.WaitGroup
+	begun  time.Time
+	number atomic.Int32
+}
+
+func newMachines(o options, k kernel) (*machines, error) {
+	work, err := os.MkdirTemp("", "bstest-bin-")
+	if err != nil {
+		return nil, err
+	}
+	t := newTier(k.tier)
+	return &machines{
+		kernel: k, o: o, work: work, slots: make(chan struct{}, k.machines), begun: time.Now(),
+		gather: &gatherer{tier: t, tell: progress(os.Stdout, t.name)},
+	}, nil
 }
 
 // runMachines runs tests in machines and gathers the results in one tier. A
 // package without expressions runs whole.
 func runMachines(ctx context.Context, o options, k kernel, selection map[string][]string) (*tier, error) {
-	t := newTier(k.tier)
-	work, err := os.MkdirTemp("", "bstest-bin-")
+	m, err := newMachines(o, k)
 	if err != nil {
-		return t, err
+		return newTier(k.tier), err
 	}
-	defer os.RemoveAll(work)
-	began := time.Now()
-	gather := &gatherer{tier: t, tell: progress(os.Stdout, t.name)}
-	slots := make(chan struct{}, k.machines)
-	var wg sync.WaitGroup
-	for i, run := range k.deal(selection) {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			run.work = filepath.Join(work, strconv.Itoa(i))
-			one, err := k.runPackage(ctx, o, run)
-			if ctx.Err() == nil && k.repeats != nil && k.repeats(one) {
-				fmt.Printf("%s: the machine of %s %s stopped in the middle of a test; once more. Its end:\n%s", k.tier, run.pkg, run.run, outputs(one))
-				one, err = k.runPackage(ctx, o, run)
-			}
-			gather.add(one, err)
-		})
+	m.begin(ctx, selection, false)
+	return m.end()
+}
+
+// begin has a selection run and does not wait for it.
+func (m *machines) begin(ctx context.Context, selection map[string][]string, yields bool) {
+	m.wg.Go(func() {
+		for _, run := range m.deal(selection) {
+			m.slots <- struct{}{}
+			m.wg.Go(func() {
+				defer func() { <-m.slots }()
+				run.work, run.yields = filepath.Join(m.work, strconv.Itoa(int(m.number.Add(1)))), yields
+				m.run(ctx, run)
+			})
+		}
+	})
+}
+
+func (m *machines) run(ctx context.Context, run machineRun) {
+	one, err := m.runPackage(ctx, m.o, run)
+	if ctx.Err() == nil && m.repeats != nil && m.repeats(one) {
+		fmt.Printf("%s: the machine of %s %s stopped in the middle of a test; once more. Its end:\n%s", m.tier, run.pkg, run.run, outputs(one))
+		one, err = m.runPackage(ctx, m.o, run)
 	}
-	wg.Wait()
-	t.seconds = time.Since(began).Seconds()
-	return t, errors.Join(gather.errs...)
+	m.gather.add(one, err)
+}
+
+// end waits for all that was begun and gives what it has found.
+func (m *machines) end() (*tier, error) {
+	m.wg.Wait()
+	m.gather.tier.seconds = time.Since(m.begun).Seconds()
+	return m.gather.tier, errors.Join(append(m.gather.errs, os.RemoveAll(m.work))...)
 }
 
 // stopped is how the program that boots says that the machine, and not the test, came to an end.
@@ -124,7 +160,11 @@ func (g *gatherer) add(t *tier, err error) {
 		if g.tier.results[key].outcome == failed {
 			continue // of a package: another machine's part of it failed
 		}
-		g.tier.results[key] = t.results[key]
+		r := t.results[key]
+		if key.test == "" { // of a package: another machine's part of it took its time too
+			r.seconds += g.tier.results[key].seconds
+		}
+		g.tier.results[key] = r
 		g.tell(key, t.results[key])
 	}
 	if err != nil {
@@ -151,7 +191,11 @@ func (k kernel) runPackage(ctx context.Context, o options, m machineRun) (*tier,
 	if _, err := os.Stat(binary); errors.Is(err, os.ErrNotExist) {
 		return t, fmt.Errorf("%s has no tests", m.pkg)
 	}
-	args := []string{"tool", "test2json", "-t", "-p", m.pkg, k.program, "--mem", o.memory, "--still", o.still.String(), "--timeout", (k.timeout + time.Minute).String()}
+	args := []string{"tool", "test2json", "-t", "-p", m.pkg}
+	if m.yields {
+		args = append(args, "nice", "-n", "5")
+	}
+	args = append(args, k.program, "--mem", o.memory, "--still", o.still.String(), "--timeout", (k.timeout + time.Minute).String())
 	args = slices.Concat(args, m.flags, o.machineFlags, []string{"--", binary, "-test.v=test2json", "-test.timeout=" + k.timeout.String()})
 	if m.run != "" {
 		args = append(args, "-test.run="+m.run)
