@@ -6,7 +6,8 @@
 
 export CGO_ENABLED ?= 0
 # A clone that belongs to another user than root would stop the build otherwise; the version comes from VERSION.
-export GOFLAGS ?= -buildvcs=false
+# -trimpath for all of it, not for bin/blockstore alone: what is compiled with it and without it is compiled twice.
+export GOFLAGS ?= -buildvcs=false -trimpath
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO      ?= go
