@@ -10,10 +10,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -42,7 +40,6 @@ type machineRun struct {
 	pkg    string
 	run    string   // -test.run's expression; empty for all
 	flags  []string // of the machine's program
-	work   string   // for the test binary
 	yields bool     // to the host's tests, which run beside it
 }
 
@@ -55,7 +52,7 @@ type machines struct {
 	slots  chan struct{}
 	wg     sync.WaitGroup
 	begun  time.Time
-	number atomic.Int32
+	builds sync.Map // of package to *built
 }
 
 func newMachines(o options, k kernel) (*machines, error) {
@@ -88,7 +85,7 @@ func (m *machines) begin(ctx context.Context, selection map[string][]string, yie
 			m.slots <- struct{}{}
 			m.wg.Go(func() {
 				defer func() { <-m.slots }()
-				run.work, run.yields = filepath.Join(m.work, strconv.Itoa(int(m.number.Add(1)))), yields
+				run.yields = yields
 				m.run(ctx, run)
 			})
 		}
@@ -96,10 +93,10 @@ func (m *machines) begin(ctx context.Context, selection map[string][]string, yie
 }
 
 func (m *machines) run(ctx context.Context, run machineRun) {
-	one, err := m.runPackage(ctx, m.o, run)
+	one, err := m.runPackage(ctx, run)
 	if ctx.Err() == nil && m.repeats != nil && m.repeats(one) {
 		fmt.Printf("%s: the machine of %s %s stopped in the middle of a test; once more. Its end:\n%s", m.tier, run.pkg, run.run, outputs(one))
-		one, err = m.runPackage(ctx, m.o, run)
+		one, err = m.runPackage(ctx, run)
 	}
 	m.gather.add(one, err)
 }
@@ -172,40 +169,63 @@ func (g *gatherer) add(t *tier, err error) {
 	}
 }
 
-// runPackage builds the static test binary and boots a machine for it, in the
-// package's directory so that testdata is found.
-func (k kernel) runPackage(ctx context.Context, o options, m machineRun) (*tier, error) {
-	t := newTier(k.tier)
-	dir, err := goOutput(ctx, "list", "-f", "{{.Dir}}", m.pkg)
-	if err != nil {
-		return t, err
+// built is a package's test binary.
+type built struct {
+	once      sync.Once
+	dir       string // the package's
+	binary    string
+	complaint string // the compiler's, instead
+	err       error
+}
+
+// build makes a package's static test binary, once for all its machines.
+func (m *machines) build(ctx context.Context, pkg string) *built {
+	made, _ := m.builds.LoadOrStore(pkg, &built{})
+	b := made.(*built)
+	b.once.Do(func() {
+		if b.dir, b.err = goOutput(ctx, "list", "-f", "{{.Dir}}", pkg); b.err != nil {
+			return
+		}
+		// Named as go test names it, since tests may look for themselves.
+		b.binary = filepath.Join(m.work, strings.ReplaceAll(pkg, "/", "_"), path.Base(pkg)+".test")
+		build := exec.CommandContext(ctx, "go", "test", "-c", failpoints, "-o", b.binary, pkg)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			b.complaint = string(out)
+		} else if _, err := os.Stat(b.binary); errors.Is(err, os.ErrNotExist) {
+			b.err = fmt.Errorf("%s has no tests", pkg)
+		}
+	})
+	return b
+}
+
+// runPackage boots a machine for a test binary, in the package's directory so that testdata is
+// found.
+func (m *machines) runPackage(ctx context.Context, run machineRun) (*tier, error) {
+	t := newTier(m.tier)
+	b := m.build(ctx, run.pkg)
+	if b.err != nil {
+		return t, b.err
 	}
-	// Named as go test names it, since tests may look for themselves.
-	binary := filepath.Join(m.work, strings.ReplaceAll(m.pkg, "/", "_"), path.Base(m.pkg)+".test")
-	build := exec.CommandContext(ctx, "go", "test", "-c", failpoints, "-o", binary, m.pkg)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.results[testKey{pkg: m.pkg}] = result{outcome: failed, output: string(out)}
+	if b.complaint != "" {
+		t.results[testKey{pkg: run.pkg}] = result{outcome: failed, output: b.complaint}
 		return t, nil
 	}
-	if _, err := os.Stat(binary); errors.Is(err, os.ErrNotExist) {
-		return t, fmt.Errorf("%s has no tests", m.pkg)
-	}
-	args := []string{"tool", "test2json", "-t", "-p", m.pkg}
-	if m.yields {
+	args := []string{"tool", "test2json", "-t", "-p", run.pkg}
+	if run.yields {
 		args = append(args, "nice", "-n", "5")
 	}
-	args = append(args, k.program, "--mem", o.memory, "--still", o.still.String(), "--timeout", (k.timeout + time.Minute).String())
-	args = slices.Concat(args, m.flags, o.machineFlags, []string{"--", binary, "-test.v=test2json", "-test.timeout=" + k.timeout.String()})
-	if m.run != "" {
-		args = append(args, "-test.run="+m.run)
+	args = append(args, m.program, "--mem", m.o.memory, "--still", m.o.still.String(), "--timeout", (m.timeout + time.Minute).String())
+	args = slices.Concat(args, run.flags, m.o.machineFlags, []string{"--", b.binary, "-test.v=test2json", "-test.timeout=" + m.timeout.String()})
+	if run.run != "" {
+		args = append(args, "-test.run="+run.run)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, o.testFlags...)...)
-	cmd.Dir = dir
+	cmd := exec.CommandContext(ctx, "go", append(args, m.o.testFlags...)...)
+	cmd.Dir = b.dir
 	c := newCollector(t, nil)
-	err = collect(ctx, cmd, c, m.pkg)
+	err := collect(ctx, cmd, c, run.pkg)
 	if err == nil && len(leaves([]*tier{t})) == 0 {
-		err = fmt.Errorf("%s: no test ran in the machine of tier %s", m.pkg, k.tier)
+		err = fmt.Errorf("%s: no test ran in the machine of tier %s", run.pkg, m.tier)
 	}
 	return t, err
 }
