@@ -173,8 +173,8 @@ type Driver interface {
 	// Unpack begins a chain of layers. See Unpacker.
 	Unpack(ctx context.Context, o UnpackOptions) (Unpacker, error)
 
-	// Seal makes a volume immutable and its contents durable. The volume must be
-	// inactive, else ErrBusy.
+	// Seal makes a volume immutable and its contents durable. A volume that is active
+	// and that nobody uses is deactivated first; one in use is ErrBusy and stays as it is.
 	Seal(ctx context.Context, v Volume) error
 
 	// Remove deletes volumes and gives their space back. A volume that does not
@@ -252,6 +252,16 @@ type Unsealer interface {
 	// Unseal takes back what Seal did to volumes that the catalog does not call sealed:
 	// the process died, or failed, between the two. Others are left alone.
 	Unseal(ctx context.Context, ids ...VolumeID) error
+}
+
+// Stacker is a Driver to which sealing a volume and making another on top of it is one
+// wait for the disk instead of two.
+type Stacker interface {
+	// SealBelow is Seal, and makes the volume next a writable snapshot of v, as Create does
+	// of the sealed volume; layers is what the layers below v hold, as in OriginBytes.
+	// After an error v may be sealed, next may exist, and the caller does both by Seal
+	// and Remove.
+	SealBelow(ctx context.Context, v Volume, next VolumeID, layers int64) error
 }
 
 // Devicer is a Driver whose volumes are block devices while they are active.

@@ -62,7 +62,7 @@ func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Appl
 	in.Kind, in.Filling, in.NoTar = KindLayer, false, true
 	in.DiffID, in.TarSize = applied.DiffID, applied.TarBytes
 	in.Created, in.Updated = frozen, frozen
-	in.Volume.Sealed, err = s.vols.whileIdle(ctx, in.Volume.ID, func() error { return noSpace(s.driver.Seal(ctx, in.Volume)) })
+	in.Volume.Sealed, err = s.vols.sealIdle(in.Volume.ID, func() error { return noSpace(s.driver.Seal(ctx, in.Volume)) })
 	if err != nil {
 		return applied, fmt.Errorf("sealing: %w", err)
 	}
@@ -102,17 +102,7 @@ func (s *Store) Apply(ctx context.Context, name string, r FillRequest) (layertar
 
 // room is how many bytes of files a container can take at most.
 func (s *Store) room(in Info) (int64, error) {
-	var below int64
-	err := s.cat.view(func(t *tx) error {
-		if in.Parent == "" {
-			return nil
-		}
-		p, err := t.snapshot(in.Parent)
-		if err == nil {
-			below, err = t.chainBytes(p)
-		}
-		return err
-	})
+	below, err := s.below(in)
 	return max(in.Volume.Size-below, 1), err
 }
 

@@ -55,6 +55,9 @@ type FreezeRequest struct {
 // nobody, and who has files open for writing can change the layer until then. The
 // layer has no tar record, see Info.NoTar.
 //
+// A process that keeps spares has one of the layer then, where the driver makes it by the
+// way.
+//
 // A snapshot that is no container is ErrInvalid, a name that is taken ErrExists.
 func (s *Store) Freeze(ctx context.Context, container string, r FreezeRequest) (Info, error) {
 	if r.Name == "" {
@@ -86,11 +89,23 @@ func (s *Store) Freeze(ctx context.Context, container string, r FreezeRequest) (
 }
 
 func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info, err error) {
-	if in.Volume.Sealed, err = s.settle(ctx, in.Volume); err != nil {
+	below, err := s.below(in)
+	if err != nil {
+		return in, err
+	}
+	var spare []VolumeID
+	in.Volume.Sealed, err = s.settle(ctx, in.Volume, func() error {
+		spare, err = s.sealWithSpare(ctx, in.Volume, below)
+		return err
+	})
+	if err != nil {
 		return in, err
 	}
 	failpoint.Hit("freeze.settled")
 	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.abandon(ctx, spare))
+		}
 		if err != nil && in.Volume.Sealed {
 			err = errors.Join(err, s.unseal(context.WithoutCancel(ctx), in.Volume.ID))
 		}
@@ -115,7 +130,46 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 	if !in.Volume.Sealed {
 		s.vols.refuseWriters(in.Volume.ID)
 	}
+	if len(spare) > 0 {
+		s.spares.give(CreateOptions{Origin: in.Volume, Size: in.Volume.Size, OriginBytes: below + in.Usage.Added}, spare[0])
+	}
 	return in, nil
+}
+
+// below is what the layers under a container hold.
+func (s *Store) below(in Info) (bytes int64, err error) {
+	if in.Parent == "" {
+		return 0, nil
+	}
+	err = s.cat.view(func(t *tx) error {
+		p, err := t.snapshot(in.Parent)
+		if err == nil {
+			bytes, err = t.chainBytes(p)
+		}
+		return err
+	})
+	return bytes, err
+}
+
+// sealWithSpare seals a volume. Whoever commits a layer goes on to make something of it,
+// the next layer or a container: where spares are kept, and one costs no wait of its own,
+// one is made by the way.
+func (s *Store) sealWithSpare(ctx context.Context, v Volume, below int64) (spare []VolumeID, err error) {
+	if d, ok := s.driver.(Stacker); ok && s.spares.kept() {
+		ids, err := s.ids.take(ctx, 1)
+		if err == nil {
+			err = d.SealBelow(ctx, v, ids[0], below)
+		}
+		if err == nil {
+			failpoint.Hit("freeze.spare")
+			return ids, nil
+		}
+		// There may be room for the layer and none for another volume.
+		if err := s.abandon(ctx, ids); err != nil {
+			return nil, err
+		}
+	}
+	return nil, noSpace(s.driver.Seal(ctx, v))
 }
 
 // unseal makes containers writable again that were sealed and did not become layers.
@@ -145,8 +199,8 @@ func (s *Store) unsealContainers(ctx context.Context) error {
 }
 
 // settle makes what is in a volume durable, and seals it unless it is in use.
-func (s *Store) settle(ctx context.Context, v Volume) (sealed bool, err error) {
-	sealed, err = s.vols.whileIdle(ctx, v.ID, func() error { return noSpace(s.driver.Seal(ctx, v)) })
+func (s *Store) settle(ctx context.Context, v Volume, seal func() error) (sealed bool, err error) {
+	sealed, err = s.vols.sealIdle(v.ID, seal)
 	if err != nil && !errors.Is(err, ErrBusy) || sealed {
 		return sealed, err
 	}
@@ -167,6 +221,9 @@ func (s *Store) volume(ctx context.Context, name string) (Info, Volume, error) {
 	return in, v, err
 }
 
+// errSealedBefore says that somebody else has sealed a layer meanwhile.
+var errSealedBefore = errors.New("sealed before")
+
 // sealed is a layer's volume. One that was frozen in use is sealed now, if its
 // users are gone; else they and others go on with it as it is.
 func (s *Store) sealed(ctx context.Context, name string) (Volume, error) {
@@ -175,10 +232,13 @@ func (s *Store) sealed(ctx context.Context, name string) (Volume, error) {
 		return in.Volume, err
 	}
 	v := in.Volume
-	_, err = s.vols.whileIdle(ctx, v.ID, func() error {
-		if in, err = s.Stat(ctx, name); err != nil || in.Volume.Sealed { // somebody else has done it
-			v = in.Volume
+	_, err = s.vols.sealIdle(v.ID, func() error {
+		if in, err = s.Stat(ctx, name); err != nil {
 			return err
+		}
+		if in.Volume.Sealed {
+			v = in.Volume
+			return errSealedBefore
 		}
 		if err := s.driver.Seal(ctx, v); err != nil {
 			return noSpace(err)
@@ -198,7 +258,7 @@ func (s *Store) sealed(ctx context.Context, name string) (Volume, error) {
 			return t.put(bucketSnapshots, name, in)
 		})
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errSealedBefore) {
 		return v, fmt.Errorf("sealing layer %q: %w", name, err)
 	}
 	return v, nil

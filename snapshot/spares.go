@@ -25,7 +25,8 @@ const sparesPause = 250 * time.Millisecond
 // spares are volumes that were made before anybody asked for them: snapshots of the
 // layers that containers were made of lately. A creation that takes one needs no
 // snapshot, which on btrfs is a commit of the file system's. They are made where none is
-// left, and in a pause of the creations.
+// left, and in a pause of the creations; and one with each layer that is committed, where
+// the driver makes both in one commit.
 //
 // They have reserved ids that count as in work and no record in the catalog. So a
 // process that dies leaves them to the next open as unfinished work, Check knows them,
@@ -59,6 +60,13 @@ func (s *Store) KeepSpares() {
 	s.spares.on = true
 }
 
+// kept says whether spares are kept.
+func (p *spares) kept() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.on
+}
+
 // SparesReady is how many snapshots there are that nobody has asked for yet.
 func (s *Store) SparesReady() int {
 	s.spares.mu.Lock()
@@ -78,7 +86,8 @@ func (p *spares) take(o CreateOptions) (id VolumeID, ok bool) {
 	if !p.on {
 		return 0, false
 	}
-	k := p.used(o)
+	k := p.kind(o)
+	k.uses++
 	if len(k.ready) > 0 {
 		id, ok = k.ready[0], true
 		k.ready = k.ready[1:]
@@ -114,9 +123,22 @@ func (p *spares) refill() {
 	}
 }
 
-// used finds the kind of spares that a creation needs and puts it in front. The one
+// give takes a spare in that was made by the way, of an origin that its caller has locked.
+// One is enough: there are no more until the origin is used often.
+func (p *spares) give(o CreateOptions, id VolumeID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.on && p.count() < sparesMost {
+		k := p.kind(o)
+		k.ready = append(k.ready, id)
+		return
+	}
+	p.makers.Go(func() { _ = p.store.abandon(context.Background(), []VolumeID{id}) }) // what fails goes at the next open
+}
+
+// kind finds the kind of spares that a creation needs and puts it in front. The one
 // that was used the longest time ago goes when there are too many.
-func (p *spares) used(o CreateOptions) *spareKind {
+func (p *spares) kind(o CreateOptions) *spareKind {
 	at := slices.IndexFunc(p.kinds, func(k *spareKind) bool { return k.o == o })
 	k := &spareKind{o: o}
 	if at >= 0 {
@@ -127,7 +149,6 @@ func (p *spares) used(o CreateOptions) *spareKind {
 		p.kinds = p.kinds[:last]
 		p.makers.Go(func() { _ = p.store.abandon(context.Background(), ready) }) // what fails goes at the next open
 	}
-	k.uses++
 	p.kinds = slices.Insert(p.kinds, 0, k)
 	return k
 }

@@ -258,20 +258,21 @@ func (v *volumes) detach(ctx context.Context, vol Volume) error {
 	return err
 }
 
-// whileIdle runs fn if nobody uses the volume, and nobody begins to meanwhile. It
-// says whether it did. What was lent and is not mounted is taken back for it.
-func (v *volumes) whileIdle(ctx context.Context, id VolumeID, fn func() error) (bool, error) {
+// sealIdle runs seal, which ends in the driver's Seal, if nobody uses the volume, and
+// nobody begins to meanwhile. It says whether it did. What was lent and is not in use is
+// taken back: Seal deactivates it.
+func (v *volumes) sealIdle(id VolumeID, seal func() error) (bool, error) {
 	st, unlock := v.state(id)
 	defer unlock()
-	if st.active.Load() == 1 {
-		if err := v.unlend(ctx, st, id); err != nil && !errors.Is(err, ErrBusy) {
-			return false, err
-		}
-	}
-	if st.active.Load() > 0 {
+	if n := st.active.Load(); n > 1 || n == 1 && !st.lent {
 		return false, nil
 	}
-	err := fn()
+	err := seal()
+	st.mounts = nil // whoever goes on with the volume activates it anew
+	if err == nil && st.lent {
+		st.lent = false
+		st.active.Add(-1)
+	}
 	return err == nil, err
 }
 

@@ -89,9 +89,11 @@ func driverSealedVolume(t *testing.T, e *env) {
 	v := e.volume(farID, e.base())
 	e.shown(v, false, func(dir string) {
 		e.write(dir, "f", "f")
-		require.ErrorIs(t, d.Seal(e.ctx(), v), snapshot.ErrBusy, "an active volume")
+		require.ErrorIs(t, d.Seal(e.ctx(), v), snapshot.ErrBusy, "a mounted volume")
 	})
-	e.ok(d.Seal(e.ctx(), v))
+	_, err := d.Activate(e.ctx(), v, false)
+	e.ok(err)
+	e.ok(d.Seal(e.ctx(), v)) // which deactivates it
 	v.Sealed = true
 	for _, readOnly := range []bool{false, true} {
 		e.shown(v, readOnly, func(dir string) { e.refuses(dir, "f") })

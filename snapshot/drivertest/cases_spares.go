@@ -2,12 +2,17 @@ package drivertest
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // spareCases are of a store that makes snapshots ahead.
@@ -19,6 +24,7 @@ func spareCases() []testCase {
 		{name: "SparesGoWithTheirLayer", run: sparesGoWithTheirLayer},
 		{name: "SparesAreFew", run: sparesAreFew},
 		{name: "SparesInACrowd", run: sparesInACrowd},
+		{name: "SpareOfACommit", run: spareOfACommit},
 	}
 }
 
@@ -180,4 +186,53 @@ func sparesInACrowd(t *testing.T, e *env) {
 	if ids := e.volumes(); ids != nil {
 		require.ElementsMatch(t, e.owned(), ids)
 	}
+}
+
+// spareOfACommit: where sealing and a snapshot are one wait for the disk, each layer of a
+// chain comes with the volume that is gone on with.
+func spareOfACommit(t *testing.T, e *env) {
+	if _, ok := e.s.Driver().(snapshot.Stacker); !ok {
+		t.Skip("the driver makes no volume on top of one that it seals")
+	}
+	e.s.KeepSpares()
+	parent, mib := "", strings.Repeat("x", 1<<20)
+	for i := range 3 {
+		active, layer := fmt.Sprint("active ", i), fmt.Sprint("layer ", i)
+		in := e.create(active, parent)
+		require.Zero(t, e.s.SparesReady(), "layer %d took the spare of the one below", i)
+		dir := e.lent(active)
+		e.write(dir, fmt.Sprint("f", i), mib)
+		e.ok(mount.Unmount(dir))
+		frozen, err := e.s.Freeze(e.ctx(), active, snapshot.FreezeRequest{Name: layer})
+		e.ok(err)
+		require.True(t, frozen.Volume.Sealed)
+		require.Equal(t, in.Volume.ID, frozen.Volume.ID)
+		require.Equal(t, 1, e.s.SparesReady())
+		require.GreaterOrEqual(t, frozen.Usage.Added, int64(1<<20))
+		e.clean()
+		parent = layer
+	}
+	e.in(parent, func(dir string) {
+		for i := range 3 {
+			require.Equal(t, mib, e.read(dir, fmt.Sprint("f", i)))
+		}
+		require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "g"), nil, 0o600), unix.EROFS)
+	})
+	require.Equal(t, []string{"/f2 A"}, e.differences(parent, "layer 1"))
+	e.create("c", parent)
+	require.Zero(t, e.s.SparesReady())
+	require.Empty(t, e.differences("c", parent))
+	usage, err := e.s.Usage(e.ctx(), "c")
+	e.ok(err)
+	require.Less(t, usage.Added, int64(1<<20), "what the layer has is not the container's")
+	e.in("c", func(dir string) { e.write(dir, "g", "of c") })
+	require.Equal(t, []string{"/g A"}, e.differences("c", parent))
+
+	_, err = e.s.Freeze(e.ctx(), "c", snapshot.FreezeRequest{Name: "top"})
+	e.ok(err)
+	require.Equal(t, 1, e.s.SparesReady())
+	e.remove("top", "layer 2", "layer 1", "layer 0")
+	require.Zero(t, e.s.SparesReady(), "a spare goes with its layer")
+	require.Empty(t, e.volumes())
+	e.clean()
 }

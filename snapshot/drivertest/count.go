@@ -12,14 +12,15 @@ import (
 
 	"blockstore.dev/blockstore/internal/systrace"
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // Tally counts an operation's system calls, see package systrace.
 type Tally = systrace.Tally
 
 // RunCounts counts the system calls of create, mount, unmount, remove and view, and
-// of a creation that freezes its parent, a removal in use and a creation that takes a
-// spare, on a real kernel with strace(1), in a process of its own: none of them makes a
+// of a creation that freezes its parent, a removal in use, a creation that takes a
+// spare, and a chain's layer that is committed and gone on with, on a real kernel with strace(1), in a process of its own: none of them makes a
 // process, a creation and a removal wait for the disk as often as one commit of
 // the catalog does, mounting and unmounting never, and none costs a call more with
 // a thousand containers than with ten. It returns the tallies for what a driver
@@ -49,7 +50,7 @@ func RunCounts(t *testing.T, f Factory) map[string]Tally {
 	}
 	// A commit of the catalog (bbolt) is two: its pages, and its meta page.
 	for name, commits := range map[string]int{
-		"create": 1, "freeze": 1, "remove": 1, "drop": 1, "view": 1, "mount": 0, "unmount": 0, "commit": 1, "spare": 1,
+		"create": 1, "freeze": 1, "remove": 1, "drop": 1, "view": 1, "mount": 0, "unmount": 0, "commit": 1, "spare": 1, "layer": 2,
 	} {
 		require.Contains(t, few, name)
 		require.Equal(t, 2*commits, few[name]["fdatasync"], "fdatasyncs of %s", name)
@@ -146,5 +147,19 @@ func countChild(t *testing.T, f Factory) {
 	e.create("counted", parent.Parent)
 	systrace.End()
 	e.remove("counted")
+	waitFor(t, "all spares", func() bool { return e.s.SparesReady() == 8 }) // or they are made while it is counted
+	e.create("counted", "")
+	for i, name := range []string{"", "layer"} {
+		e.ok(mount.Unmount(e.lent("counted")))
+		if name != "" {
+			systrace.Mark(name)
+		}
+		layer := fmt.Sprint("layer ", i)
+		require.NoError(t, second(e.s.Freeze(e.ctx(), "counted", snapshot.FreezeRequest{Name: layer})))
+		require.NoError(t, second(e.s.Create(e.ctx(), "counted", snapshot.CreateRequest{Parent: layer})))
+		systrace.End()
+	}
+	e.remove("counted")
+	e.remove("layer 1", "layer 0")
 	e.close()
 }

@@ -118,17 +118,15 @@ func operations() []operation {
 		},
 		{
 			name: "Freeze",
-			do: func(e *env) error {
-				return second(e.s.Freeze(e.ctx(), "spare", snapshot.FreezeRequest{Name: "frozen"}))
-			},
-			done: func(e *env) bool {
-				if e.has("frozen") {
-					return e.kind("frozen") == snapshot.KindLayer && !e.has("spare")
-				}
-				e.in("spare", func(dir string) { e.write(dir, "f", "f") }) // it is a container still
-				return false
-			},
+			do:   crashFreeze,
+			done: func(e *env) bool { return e.isFrozen() },
 			undo: func(e *env) { e.remove("frozen"); makeSpare(e) },
+		},
+		{
+			name: "FreezeWithSpare", // which makes the next volume by the way, where the driver can
+			do:   func(e *env) error { e.s.KeepSpares(); return crashFreeze(e) },
+			done: func(e *env) bool { return e.isFrozen() },
+			undo: func(e *env) { e.remove("frozen"); makeSpare(e); e.reopen() },
 		},
 		{
 			name: "Drop",
@@ -243,6 +241,19 @@ func (e *env) begun() []string {
 	records, err := filepath.Glob(filepath.Join(e.root, "begun", "*"))
 	e.ok(err)
 	return records
+}
+
+func crashFreeze(e *env) error {
+	return second(e.s.Freeze(e.ctx(), "spare", snapshot.FreezeRequest{Name: "frozen"}))
+}
+
+// isFrozen says whether crashFreeze was done; where it was not, the container is one still.
+func (e *env) isFrozen() bool {
+	if e.has("frozen") {
+		return e.kind("frozen") == snapshot.KindLayer && !e.has("spare")
+	}
+	e.in("spare", func(dir string) { e.write(dir, "f", "f") })
+	return false
 }
 
 // spareOf has the store make spares of a layer.

@@ -17,6 +17,10 @@ func TestStoreCounts(t *testing.T) {
 	require.Equal(t, drivertest.Tally{"umount2": 1, "DM_DEV_REMOVE": 1}, calls["unmount"])
 	require.Equal(t, calls["create"]["DM_TARGET_MSG"], calls["freeze"]["DM_TARGET_MSG"], "what Docker creates a container on is frozen by the way")
 	require.LessOrEqual(t, calls["freeze"]["DM_DEV_STATUS"]+calls["freeze"]["DM_TABLE_STATUS"], 2, "the parent is looked at, whether it is in use")
+	layer := calls["layer"]
+	require.Equal(t, 1, layer["DM_TARGET_MSG"], "the snapshot that is gone on with commits the layer")
+	require.Equal(t, 1, layer["DM_DEV_REMOVE"], "the device goes once, and is not made again to be looked at")
+	require.Zero(t, layer["DM_DEV_SUSPEND"])
 	for name, tally := range calls {
 		require.Zero(t, tally["fsync"]+tally["sync"]+tally["syncfs"], "syncs of %s", name)
 	}

@@ -33,6 +33,7 @@ var (
 	_ snapshot.Extender = (*driver)(nil)
 	_ snapshot.Trimmer  = (*driver)(nil)
 	_ snapshot.Roomy    = (*driver)(nil)
+	_ snapshot.Stacker  = (*driver)(nil)
 )
 
 // parallel bounds the removals under way: each waits for the kernel's grace periods, not for the processor.
@@ -112,8 +113,8 @@ func (d *driver) borrow(ctx context.Context, id snapshot.VolumeID, size int64, u
 	return errors.Join(err, d.pool.Deactivate(context.WithoutCancel(ctx), dev.ID))
 }
 
-// Seal replays a journal that a crash has left in the volume, since sealed volumes are mounted from read-only devices,
-// and commits the pool's metadata. From then on the store asks for the volume as sealed.
+// Seal takes the volume's device away and commits the pool's metadata. A journal that a crash has left in the volume is
+// replayed, since sealed volumes are mounted from read-only devices. From then on the store asks for the volume as sealed.
 func (d *driver) Seal(ctx context.Context, v snapshot.Volume) error {
 	if err := d.seal(ctx, v); err != nil {
 		return translate(fmt.Errorf("sealing volume %d: %w", v.ID, err))
@@ -122,8 +123,36 @@ func (d *driver) Seal(ctx context.Context, v snapshot.Volume) error {
 }
 
 func (d *driver) seal(ctx context.Context, v snapshot.Volume) error {
-	if err := d.pool.TryDeactivate(ctx, deviceID(v.ID)); err != nil {
+	if err := d.settle(ctx, v); err != nil {
 		return err
+	}
+	_, err := d.pool.Commit(ctx)
+	return err
+}
+
+// SealBelow has the message that makes the snapshot commit what sealing would.
+func (d *driver) SealBelow(ctx context.Context, v snapshot.Volume, next snapshot.VolumeID, _ int64) error {
+	err := d.settle(ctx, v)
+	if err == nil {
+		v.Sealed = true
+		err = d.create(ctx, next, v, d.sizeOf(v))
+	}
+	if err != nil {
+		return translate(fmt.Errorf("sealing volume %d below volume %d: %w", v.ID, next, err))
+	}
+	return nil
+}
+
+// settle leaves a volume inactive and without a journal to replay. The device that is there is looked at before it goes:
+// to make it again would cost another of the kernel's grace periods.
+func (d *driver) settle(ctx context.Context, v snapshot.Volume) error {
+	dev, err := d.pool.Activate(ctx, deviceID(v.ID), thinpool.ActivateOptions{Size: uint64(d.sizeOf(v))})
+	if err != nil {
+		return err
+	}
+	whole, err := d.config.FileSystem.whole(dev.Path)
+	if offErr := d.pool.TryDeactivate(context.WithoutCancel(ctx), dev.ID); err != nil || offErr != nil || whole {
+		return errors.Join(err, offErr)
 	}
 	return d.borrow(ctx, v.ID, d.sizeOf(v), func(dev thinpool.Device) error {
 		return d.config.FileSystem.recover(dev.Path)

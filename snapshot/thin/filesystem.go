@@ -148,14 +148,17 @@ func (fs fileSystem) grow(device string, size int64) error {
 	})
 }
 
+// whole says that the device is known to have no journal to replay. Whether an xfs has one only mounting it tells.
+func (fs fileSystem) whole(device string) (bool, error) {
+	if fs != ext4 {
+		return false, nil
+	}
+	dirty, err := ext4NeedsRecovery(device)
+	return !dirty, err
+}
+
 // recover replays a journal that a crash left, since a read-only device cannot: mounting for writing does.
 func (fs fileSystem) recover(device string) error {
-	if fs == ext4 {
-		dirty, err := ext4NeedsRecovery(device)
-		if err != nil || !dirty {
-			return err
-		}
-	}
 	return errors.Join(fs.with(device, func(*os.File) error { return nil }), fs.written(device))
 }
 

@@ -113,13 +113,22 @@ func (d *Driver) Seal(_ context.Context, v snapshot.Volume) error {
 	if !d.exists(v.ID) {
 		return fmt.Errorf("volume %d: %w", v.ID, snapshot.ErrNotFound)
 	}
-	if d.isActive(v.ID) {
-		return fmt.Errorf("volume %d is active: %w", v.ID, snapshot.ErrBusy)
+	if where, err := d.mountedAt(v.ID); err != nil || where != "" {
+		return errors.Join(err, fmt.Errorf("volume %d is mounted at %s: %w", v.ID, where, snapshot.ErrBusy))
 	}
+	d.setActive(v.ID, false)
 	if err := d.markSealed(v.ID); err != nil {
 		return err
 	}
 	return d.faults.step("seal.end")
+}
+
+// SealBelow is both.
+func (d *Driver) SealBelow(ctx context.Context, v snapshot.Volume, next snapshot.VolumeID, _ int64) error {
+	if err := d.Seal(ctx, v); err != nil {
+		return err
+	}
+	return d.Create(ctx, next, snapshot.CreateOptions{Origin: v})
 }
 
 // Unseal removes marks.
