@@ -72,7 +72,7 @@ func (s *Store) create(ctx context.Context, name string, r CreateRequest) (Info,
 	in := Info{
 		Name: name, Kind: KindContainer, Parent: r.Parent, Image: r.Image, Labels: r.Labels,
 		Volume:  Volume{ID: id, Origin: o.Origin.ID, Size: o.Size},
-		Created: now, Updated: now,
+		Created: now, Updated: now, Scratch: r.Scratch,
 	}
 	froze := false
 	err = s.commit(func(t *tx) (err error) {
@@ -354,7 +354,11 @@ func (s *Store) Mounts(ctx context.Context, name string) ([]mount.Mount, error) 
 	if in.Kind == KindLayer {
 		return nil, fmt.Errorf("%q is a layer; make a view or a container of it: %w", name, ErrInvalid)
 	}
-	return s.vols.lend(ctx, in.Volume)
+	ms, err := s.vols.lend(ctx, in.Volume)
+	if d, ok := s.driver.(Scratcher); ok && err == nil && in.Scratch {
+		ms = d.Scratch(ms)
+	}
+	return ms, err
 }
 
 // Mount shows a snapshot at a directory of the store, which it returns, until

@@ -264,6 +264,16 @@ type Stacker interface {
 	SealBelow(ctx context.Context, v Volume, next VolumeID, layers int64) error
 }
 
+// Scratcher is a Driver whose mounts can leave the waiting for the disk out.
+type Scratcher interface {
+	// Scratch gives mounts from Activate the options with which fsync returns when the
+	// kernel has taken the data, and a power cut may damage the volume until it is sealed.
+	// It leaves ms as it is.
+	Scratch(ms []mount.Mount) []mount.Mount
+	// Flush makes what was written out through such mounts durable.
+	Flush(ctx context.Context) error
+}
+
 // Devicer is a Driver whose volumes are block devices while they are active.
 type Devicer interface {
 	// Device is the path of a volume's device. One that is not active is ErrNotFound.

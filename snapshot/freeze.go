@@ -36,7 +36,7 @@ func (t *tx) freeze(name string, at time.Time) (bool, error) {
 	if in.Kind == KindLayer {
 		return false, nil
 	}
-	in.Kind, in.NoTar = KindLayer, true
+	in.Kind, in.NoTar, in.Scratch = KindLayer, true, false
 	in.Created, in.Updated = at, at
 	return true, t.put(bucketSnapshots, name, in)
 }
@@ -115,6 +115,7 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 	}
 	old := in.Name
 	in.Name, in.Kind, in.NoTar, in.Labels, in.Mounted = r.Name, KindLayer, true, r.Labels, ""
+	in.Scratch = false
 	in.Created = time.Now().UTC()
 	in.Updated = in.Created
 	err = s.commit(func(t *tx) error {
@@ -208,7 +209,11 @@ func (s *Store) settle(ctx context.Context, v Volume, seal func() error) (sealed
 	if err != nil {
 		return false, err
 	}
-	return false, errors.Join(noSpace(syncTree(dir)), release())
+	err = noSpace(syncTree(dir))
+	if d, ok := s.driver.(Scratcher); ok && err == nil {
+		err = noSpace(d.Flush(ctx))
+	}
+	return false, errors.Join(err, release())
 }
 
 // volume is a snapshot and its volume, which is sealed if it is a layer's.

@@ -39,6 +39,8 @@ type Info struct {
 	NoTar bool `json:"noTar,omitempty"`
 	// Filling is set on a container since Fill has begun with it.
 	Filling bool `json:"filling,omitempty"`
+	// Scratch is set on a container that was created so.
+	Scratch bool `json:"scratch,omitempty"`
 	// Image is the id of the image that a container was made from, if any.
 	Image digest.Digest `json:"image,omitempty"`
 	// Volume is what the driver knows the snapshot by. A view has its parent's.
@@ -120,6 +122,10 @@ type CreateRequest struct {
 	// what is written through them afterwards is in none of its children. Its volume is
 	// sealed when it is next used by nobody.
 	FreezeParent bool
+	// Scratch says that the container is of no use to anybody after a power cut, until
+	// Freeze makes it a layer: a layer is being unpacked into it. Through what Mounts
+	// gives for it fsync may then not wait for the disk. Freeze does.
+	Scratch bool
 }
 
 // FillRequest is a layer tar on its way into a container.

@@ -3,6 +3,7 @@ package snapshotter
 import (
 	"fmt"
 	"maps"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -48,6 +49,13 @@ func sizeLimit(labels map[string]string) (int64, error) {
 	return n, nil
 }
 
+// unpacking says whether a layer is to be unpacked into a snapshot, by what containerd's
+// unpacker names it and tells with it. After a power cut it begins with another one.
+func unpacking(key string, labels map[string]string) bool {
+	_, ref := labels[snapshots.LabelSnapshotRef]
+	return ref && strings.HasPrefix(path.Base(key), snapshots.UnpackKeyPrefix+"-")
+}
+
 // idMapping is a mapping as containerd writes it: container id, host id, length.
 var idMapping = regexp.MustCompile(`^\d+:\d+:\d+(,\d+:\d+:\d+)*$`)
 
@@ -84,14 +92,14 @@ func updated(old, wanted map[string]string, paths []string) (map[string]string, 
 		paths = []string{"labels"}
 	}
 	labels := maps.Clone(old)
-	for _, path := range paths {
-		if path == "labels" {
+	for _, field := range paths {
+		if field == "labels" {
 			labels = maps.Clone(wanted)
 			continue
 		}
-		key, ok := strings.CutPrefix(path, "labels.")
+		key, ok := strings.CutPrefix(field, "labels.")
 		if !ok {
-			return nil, fmt.Errorf("cannot update %q of a snapshot, only labels: %w", path, errdefs.ErrInvalidArgument)
+			return nil, fmt.Errorf("cannot update %q of a snapshot, only labels: %w", field, errdefs.ErrInvalidArgument)
 		}
 		if labels == nil {
 			labels = map[string]string{}

@@ -65,7 +65,9 @@ func (s *Snapshotter) make(ctx context.Context, key, parent string, opts []snaps
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	in, err := do(ctx, name, snapshot.CreateRequest{Parent: s.scope.parent(parent), Size: size, Labels: base.Labels})
+	in, err := do(ctx, name, snapshot.CreateRequest{
+		Parent: s.scope.parent(parent), Size: size, Labels: base.Labels, Scratch: unpacking(key, base.Labels),
+	})
 	if err != nil {
 		return nil, classify(err)
 	}

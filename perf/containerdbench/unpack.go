@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"time"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
 )
 
 // unpackTimes are the parts of a chain's unpacking.
@@ -10,14 +12,15 @@ type unpackTimes struct{ prepare, write, commit time.Duration }
 
 func (t unpackTimes) total() time.Duration { return t.prepare + t.write + t.commit }
 
-// unpack makes a chain of n layers as containerd does, of what fill writes for each,
-// counted from 1, and returns their names.
+// unpack makes a chain of n layers as containerd does, with the label by which its unpacker
+// tells snapshotters what they are for, of what fill writes for each, counted from 1, and
+// returns their names.
 func (s *site) unpack(ctx context.Context, n int, fill func(layer int) func(root string) error) (names []string, t unpackTimes, err error) {
 	parent := ""
 	for i := range n {
 		key, name := s.key("extract"), s.key("layer")
 		begin := time.Now()
-		mounts, err := s.Prepare(ctx, key, parent)
+		mounts, err := s.Prepare(ctx, key, parent, snapshots.WithLabels(map[string]string{snapshots.LabelSnapshotRef: name}))
 		if err != nil {
 			return names, t, err
 		}

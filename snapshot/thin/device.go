@@ -12,6 +12,7 @@ import (
 var (
 	_ snapshot.Devicer   = (*driver)(nil)
 	_ snapshot.Publisher = (*driver)(nil)
+	_ snapshot.Scratcher = (*driver)(nil)
 )
 
 // Device looks among the pool's active devices.
@@ -39,4 +40,23 @@ func (d *driver) Publish(ctx context.Context, id snapshot.VolumeID, ms []mount.M
 		ms[i].Source = path
 	}
 	return ms, nil
+}
+
+// Scratch leaves the flushes of ext4's journal out. To a thin pool each of them is a commit of its metadata, as often as
+// something was written for the first time. Later kernels' xfs has no such option.
+func (d *driver) Scratch(ms []mount.Mount) []mount.Mount {
+	if d.config.FileSystem != ext4 {
+		return ms
+	}
+	ms = slices.Clone(ms)
+	for i := range ms {
+		ms[i].Options = append(slices.Clone(ms[i].Options), "barrier=0")
+	}
+	return ms
+}
+
+// Flush commits the pool's metadata, which flushes the data first.
+func (d *driver) Flush(ctx context.Context) error {
+	_, err := d.pool.Commit(ctx)
+	return translate(err)
 }
