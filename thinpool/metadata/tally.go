@@ -42,7 +42,7 @@ func newTally(v *View) *tally {
 
 func (t *tally) all(ctx context.Context) error {
 	t.metadata.add(0)
-	if err := t.state(ctx, t.v); err != nil {
+	if err := t.state(ctx, t.v, t.mappings(t.v)); err != nil {
 		return err
 	}
 	if t.v.sb.HeldRoot != 0 {
@@ -51,10 +51,14 @@ func (t *tally) all(ctx context.Context) error {
 			return err
 		}
 		t.refer(held.sb.HeldRoot)
-		if err := t.state(ctx, held); err != nil {
+		if err := t.state(ctx, held, t.mappings(held)); err != nil {
 			return err
 		}
 	}
+	return t.spaceMaps(ctx)
+}
+
+func (t *tally) spaceMaps(ctx context.Context) error {
 	data, metadata := t.v.spaceMapsOf()
 	for _, s := range []*SpaceMap{data, metadata} {
 		if err := t.spaceMap(ctx, s); err != nil {
@@ -77,14 +81,26 @@ func (t *tally) refer(block dm.MetadataBlocks) bool {
 	return block >= t.v.sb.MetadataBlocks || t.metadata.add(uint64(block)) == 0
 }
 
-// state counts what hangs from a superblock: both levels of mappings, and the details.
-func (t *tally) state(ctx context.Context, v *View) error {
-	nothing := func(*node) error { return nil }
-	details := walker{v: v, kind: detailsTree(), enter: t.refer, leaf: nothing}
+// state counts what hangs from a superblock: the details, the devices, and by device what they map.
+func (t *tally) state(ctx context.Context, v *View, device func(context.Context, dm.MetadataBlocks) error) error {
+	details := walker{v: v, kind: detailsTree(), enter: t.refer, leaf: func(*node) error { return nil }}
 	if err := details.walk(ctx, v.sb.DetailsRoot); err != nil {
 		return err
 	}
-	mappings := walker{v: v, kind: mappingTree(), enter: t.refer, leaf: func(n *node) error {
+	top := walker{v: v, kind: deviceTree(), enter: t.refer, leaf: func(n *node) error {
+		for i := range n.entries {
+			if err := device(ctx, n.child(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	return top.walk(ctx, v.sb.MappingRoot)
+}
+
+// mappings counts what a device's mappings refer to.
+func (t *tally) mappings(v *View) func(context.Context, dm.MetadataBlocks) error {
+	w := walker{v: v, kind: mappingTree(), enter: t.refer, leaf: func(n *node) error {
 		for i := range n.entries {
 			m, err := v.unpack(n, i)
 			if err != nil {
@@ -94,15 +110,7 @@ func (t *tally) state(ctx context.Context, v *View) error {
 		}
 		return nil
 	}}
-	top := walker{v: v, kind: deviceTree(), enter: t.refer, leaf: func(n *node) error {
-		for i := range n.entries {
-			if err := mappings.walk(ctx, n.child(i)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}}
-	return top.walk(ctx, v.sb.MappingRoot)
+	return w.walk
 }
 
 // spaceMap counts the blocks that a space map itself takes.
