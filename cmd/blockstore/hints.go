@@ -49,6 +49,8 @@ func mendOf(err error, root string) string {
 		return repairCommand(root)
 	case errors.Is(err, snapshot.ErrCorrupt):
 		return fmt.Sprintf("see what is wrong with: blockstore%s check; then: blockstore%s check --repair", flag, flag)
+	case errors.Is(err, thinpool.ErrWornOut):
+		return fmt.Sprintf("nothing that is there is lost; move it to a new store: blockstore%s save -o FILE IMAGE... and export -o FILE CONTAINER, then load and import there", flag)
 	case errors.Is(err, snapshot.ErrNoSpace):
 		return fmt.Sprintf("remove containers or images (rm, rmi, gc), or enlarge the store: blockstore%s pool extend SIZE", flag)
 	case errors.Is(err, context.Canceled):

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -23,6 +25,7 @@ import (
 
 	"blockstore.dev/blockstore/internal/size"
 	"blockstore.dev/blockstore/snapshot/mount"
+	"blockstore.dev/blockstore/thinpool"
 )
 
 // TestMain lets the scripts run this binary as the command "blockstore", just as
@@ -44,6 +47,7 @@ func TestMain(m *testing.M) {
 //	mktar OUT DIR        the tar of a directory, all of it root's
 //	mkimage OUT REF TAR… a docker archive of those layers
 //	patch FILE AT TEXT   overwrites bytes in the middle of a file
+//	wearout FILE         has a thin pool's metadata say that it has taken all snapshots of its life
 //	capture VAR          keeps the last stdout in a variable
 //	serve, stop, crash   a server on that store: starts it, stops it, kills it
 //	watchpool [ARG...]   pool watch on that store, with stop and crash as above
@@ -92,7 +96,7 @@ func scripts(driver, dir string) testscript.Params {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"bs": cmdBS, "setup": cmdSetup, "teardown": cmdTeardown, "capture": cmdCapture,
-			"mktar": cmdMktar, "mkimage": cmdMkimage, "patch": cmdPatch,
+			"mktar": cmdMktar, "mkimage": cmdMkimage, "patch": cmdPatch, "wearout": cmdWearout,
 			"serve": cmdServe, "stop": cmdStop, "crash": cmdCrash, "scrape": cmdScrape,
 			"watchpool": cmdWatchpool, "awaitevent": cmdAwaitevent,
 		},
@@ -276,6 +280,23 @@ func cmdPatch(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	_, err = f.WriteAt([]byte(args[2]), at)
 	ts.Check(errors.Join(err, f.Close()))
+}
+
+// cmdWearout writes the superblock's time (Linux, dm-thin-metadata.c).
+func cmdWearout(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: wearout FILE")
+	}
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR, 0)
+	ts.Check(err)
+	defer f.Close()
+	b := make([]byte, 4096)
+	_, err = f.ReadAt(b, 0)
+	ts.Check(err)
+	binary.LittleEndian.PutUint32(b[44:], thinpool.SnapshotLimit)
+	binary.LittleEndian.PutUint32(b, ^crc32.Checksum(b[4:], crc32.MakeTable(crc32.Castagnoli))^160774)
+	_, err = f.WriteAt(b, 0)
+	ts.Check(errors.Join(err, f.Sync()))
 }
 
 func cmdCapture(ts *testscript.TestScript, _ bool, args []string) {

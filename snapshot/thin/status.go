@@ -83,8 +83,11 @@ func (d *driver) Check(ctx context.Context, known []snapshot.Volume) ([]snapshot
 	}
 	if err := st.Err(); err != nil {
 		mend := "see the pool's state in `info`"
-		if errors.Is(err, thinpool.ErrNeedsCheck) || errors.Is(err, thinpool.ErrFailed) {
+		switch {
+		case errors.Is(err, thinpool.ErrNeedsCheck), errors.Is(err, thinpool.ErrFailed):
 			mend = "`pool repair`"
+		case errors.Is(err, thinpool.ErrWornOut):
+			mend = "`save` the images, `export` the containers, and `load` and `import` them into a new store"
 		}
 		found = append(found, snapshot.Finding{Text: err.Error(), Mend: mend})
 	}
