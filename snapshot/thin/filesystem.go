@@ -162,17 +162,23 @@ func (fs fileSystem) recover(device string) error {
 	return errors.Join(fs.with(device, func(*os.File) error { return nil }), fs.written(device))
 }
 
-// written makes sure that unmounting has reached the disk, which unmounting itself does not tell: a sealed volume with a
-// journal to replay cannot be mounted.
+// written makes sure that unmounting has reached the disk, which unmounting itself does not tell: a sealed ext4 with a
+// journal to replay cannot be mounted, and a sealed xfs is mounted without what is in its log.
 func (fs fileSystem) written(device string) error {
-	if fs != ext4 {
-		return nil
-	}
-	dirty, err := ext4NeedsRecovery(device)
-	if err == nil && dirty {
+	clean, err := fs.clean(device)
+	if err == nil && !clean {
 		err = fmt.Errorf("unmounting did not reach %s: %w", device, unix.EIO)
 	}
 	return err
+}
+
+// clean says whether there is nothing to replay.
+func (fs fileSystem) clean(device string) (bool, error) {
+	if fs == xfs {
+		return xfsClean(device)
+	}
+	dirty, err := ext4NeedsRecovery(device)
+	return !dirty, err
 }
 
 // ext4NeedsRecovery reads EXT4_FEATURE_INCOMPAT_RECOVER (Linux, Documentation/filesystems/ext4/super.rst).
