@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,22 +16,33 @@ import (
 )
 
 const (
-	// discardSlice is how many blocks are discarded at once: as many as the kernel puts into one piece (dm-bio-prison-v1.h,
-	// BIO_PRISON_MAX_RANGE). What others write to the pool waits for a slice.
-	discardSlice dm.Blocks = 1024
+	// discardSlice is how many blocks are discarded at once, at most what the kernel puts into one piece (dm-bio-prison-v1.h,
+	// BIO_PRISON_MAX_RANGE, 1024). What others write to the pool waits for a slice: milliseconds.
+	discardSlice dm.Blocks = 512
 	// discardGap is how many blocks that are shared, or nothing, are discarded with those around them rather than spared:
 	// less than a leaf of the mapping tree holds, which is changed in any case.
 	discardGap dm.Blocks = 64
-	// longestYield bounds how long the pool is left to others after a slice, which is as long as the slice took.
-	longestYield = 100 * time.Millisecond
+	// busyYield is how many times as long as a slice took the pool is left to others that use it: of a hundred of their
+	// writes less than one is to meet a slice (see BenchmarkWriterBesideRemoval).
+	busyYield = 20
+	// longestYield bounds that.
+	longestYield = 500 * time.Millisecond
 )
+
+// pace is shared by a pool's discards: one slice at a time, and the pauses behind it.
+type pace struct {
+	sync.Mutex
+	// seen is how much traffic of others there had been at the end of the last slice.
+	seen uint64
+}
 
 // Discard unmaps what an inactive thin device has alone, so that these blocks go back to what lies below the pool (the file
 // system under a loopback pool, an SSD's free blocks). What it shares with others stays theirs. Use it before Delete.
 //
-// It takes time in proportion to what is alone, in slices between which the pool is left to others for as long. What was
-// written less than a second ago and not flushed may be left out, and is given back by Delete to the pool only. Where the
-// metadata cannot be read meanwhile, all that is mapped is unmapped. A device that does not exist is no error.
+// It takes time in proportion to what is alone, in slices between which the pool is left to others: for as long as a slice
+// takes, and twenty times as long while somebody reads or writes. Calls that run side by side take turns. What was written
+// less than a second ago and not flushed may be left out, and is given back by Delete to the pool only. Where the metadata
+// cannot be read meanwhile, all that is mapped is unmapped. A device that does not exist is no error.
 func (p *Pool) Discard(ctx context.Context, id dm.DeviceID) error {
 	defer p.devices.lock(id)()
 	alone, committed, known := p.alone(ctx, id)
@@ -85,23 +97,50 @@ func (p *Pool) alone(ctx context.Context, id dm.DeviceID) (ranges []metadata.Ran
 
 // discard goes through ranges in slices of so many blocks.
 func (p *Pool) discard(ctx context.Context, f *os.File, ranges []metadata.Range, slice dm.Blocks) error {
-	left, begin := slice, time.Now()
-	for _, r := range ranges {
-		for r.Length > 0 {
-			if left == 0 {
-				if err := yield(ctx, time.Since(begin)); err != nil {
-					return err
-				}
-				left, begin = slice, time.Now()
-			}
-			n := min(r.Length, left)
-			if err := ioctl.BlockDiscard(f, p.bytes(r.Begin), p.bytes(n)); err != nil {
-				return err
-			}
-			r.Begin, r.Length, left = r.Begin+n, r.Length-n, left-n
+	_, data, err := p.poolDevices(ctx)
+	if err != nil {
+		return err
+	}
+	for len(ranges) > 0 {
+		if ranges, err = p.discardSlice(ctx, f, data, ranges, slice); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// discardSlice discards the first of ranges, so many blocks of them, and leaves the pool to others if there are more.
+func (p *Pool) discardSlice(ctx context.Context, f *os.File, data dm.Number, ranges []metadata.Range, slice dm.Blocks) ([]metadata.Range, error) {
+	p.pace.Lock()
+	defer p.pace.Unlock()
+	begin := time.Now()
+	for slice > 0 && len(ranges) > 0 {
+		r := &ranges[0]
+		n := min(r.Length, slice)
+		if err := ioctl.BlockDiscard(f, p.bytes(r.Begin), p.bytes(n)); err != nil {
+			return nil, err
+		}
+		r.Begin, r.Length, slice = r.Begin+n, r.Length-n, slice-n
+		if r.Length == 0 {
+			ranges = ranges[1:]
+		}
+	}
+	if len(ranges) == 0 {
+		return nil, nil
+	}
+	rest := time.Since(begin)
+	if p.pace.busy(data) {
+		rest *= busyYield
+	}
+	return ranges, yield(ctx, rest)
+}
+
+// busy says whether others have read or written since the last slice; where that is not known, that they have.
+func (c *pace) busy(data dm.Number) bool {
+	now, err := transfers(data)
+	before := c.seen
+	c.seen = now
+	return err != nil || now != before
 }
 
 func (p *Pool) bytes(n dm.Blocks) uint64 { return uint64(n) * p.config.BlockSize.Bytes() }
@@ -109,11 +148,11 @@ func (p *Pool) bytes(n dm.Blocks) uint64 { return uint64(n) * p.config.BlockSize
 func (p *Pool) blocks(n dm.Sectors) dm.Blocks { return dm.Blocks(n / p.config.BlockSize) }
 
 // yield leaves the pool to others.
-func yield(ctx context.Context, took time.Duration) error {
+func yield(ctx context.Context, rest time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-time.After(min(took, longestYield)):
+	case <-time.After(min(rest, longestYield)):
 		return nil
 	}
 }

@@ -87,7 +87,7 @@ func TestDiscardInSlices(t *testing.T) {
 	before, err := p.Commit(t.Context())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, int(before.DataUsed), blocks)
-	require.Equal(t, 3, discards(func() { require.NoError(t, p.Discard(t.Context(), 1)) }))
+	require.Equal(t, 5, discards(func() { require.NoError(t, p.Discard(t.Context(), 1)) }))
 	after, err := p.Commit(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, before.DataUsed-blocks, after.DataUsed)

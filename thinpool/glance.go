@@ -76,29 +76,36 @@ func glance(path string, number dm.Number, use func(*metadata.View) error) (stil
 	return cerr == nil && before == after, errors.Join(err, cerr)
 }
 
-// sectorsWritten is what was ever written to a block device, from its stat file (Linux, Documentation/block/stat.rst).
-// The kernel counts a write before it tells who waits for it.
-func sectorsWritten(n dm.Number) (uint64, error) {
+// sectorsWritten is what was ever written to a block device. The kernel counts a write before it tells who waits for it.
+func sectorsWritten(n dm.Number) (uint64, error) { return counted(n, 6) }
+
+// transfers is how often a block device was read or written, discards and flushes left out.
+func transfers(n dm.Number) (uint64, error) { return counted(n, 0, 4) }
+
+// counted sums fields of a block device's stat file (Linux, Documentation/block/stat.rst).
+func counted(n dm.Number, of ...int) (sum uint64, err error) {
 	dir := filepath.Join("/sys/dev/block", n.String())
-	counted, err := os.ReadFile(filepath.Join(dir, "queue", "iostats"))
+	on, err := os.ReadFile(filepath.Join(dir, "queue", "iostats"))
 	if errors.Is(err, os.ErrNotExist) { // a partition: its disk has the queue
-		counted, err = os.ReadFile(dir + "/../queue/iostats")
+		on, err = os.ReadFile(dir + "/../queue/iostats")
 	}
-	if err != nil || strings.TrimSpace(string(counted)) != "1" {
+	if err != nil || strings.TrimSpace(string(on)) != "1" {
 		return 0, errors.Join(errNotCounted, err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return 0, errors.Join(errNotCounted, err)
 	}
-	const field = 6
 	fields := strings.Fields(string(text))
-	if len(fields) <= field {
-		return 0, fmt.Errorf("%w: stat of %s reads %q", errNotCounted, n, text)
+	for _, i := range of {
+		if i >= len(fields) {
+			return 0, fmt.Errorf("%w: stat of %s reads %q", errNotCounted, n, text)
+		}
+		field, err := strconv.ParseUint(fields[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%w: stat of %s: %w", errNotCounted, n, err)
+		}
+		sum += field
 	}
-	sectors, err := strconv.ParseUint(fields[field], 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("%w: stat of %s: %w", errNotCounted, n, err)
-	}
-	return sectors, nil
+	return sum, nil
 }

@@ -74,21 +74,30 @@ func (p *Pool) readMetadata(ctx context.Context, use func(*metadata.View) error)
 
 // metadataDevice is the pool's metadata device, by its node and its number.
 func (p *Pool) metadataDevice(ctx context.Context) (string, dm.Number, error) {
-	_, lines, err := p.dm.Table(ctx, p.ref, dm.TableOptions{})
+	number, _, err := p.poolDevices(ctx)
 	if err != nil {
 		return "", dm.Number{}, err
+	}
+	path, err := blockDevicePath(number)
+	return path, number, err
+}
+
+// poolDevices are the devices that the pool's table names.
+func (p *Pool) poolDevices(ctx context.Context) (metadata, data dm.Number, err error) {
+	_, lines, err := p.dm.Table(ctx, p.ref, dm.TableOptions{})
+	if err != nil {
+		return dm.Number{}, dm.Number{}, err
 	}
 	table, err := dm.ParseTable(lines)
 	if err != nil {
-		return "", dm.Number{}, err
+		return dm.Number{}, dm.Number{}, err
 	}
 	if len(table) == 1 {
 		if target, ok := table[0].Target.(dm.ThinPool); ok {
-			path, err := blockDevicePath(target.Metadata)
-			return path, target.Metadata, err
+			return target.Metadata, target.Data, nil
 		}
 	}
-	return "", dm.Number{}, fmt.Errorf("device %s is no thin pool: %w", p.ref, ErrInvalid)
+	return dm.Number{}, dm.Number{}, fmt.Errorf("device %s is no thin pool: %w", p.ref, ErrInvalid)
 }
 
 // hold reserves the metadata snapshot once nobody else has it.

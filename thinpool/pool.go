@@ -31,6 +31,7 @@ type Pool struct {
 	snapshots atomic.Uint32
 	// reading is held by who has the pool's one metadata snapshot.
 	reading sync.Mutex
+	pace    pace
 	// held keeps the owner of somebody else's pool from deactivating it.
 	held   []*os.File
 	closed bool
