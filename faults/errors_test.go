@@ -1,9 +1,11 @@
 package faults
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -70,14 +72,18 @@ func breakages() []broken {
 func TestDeviceErrors(t *testing.T) {
 	r := newRig(t, "flakey")
 	where(t)
+	fs := cmp.Or(os.Getenv("BLOCKSTORE_SOAK_ERROR_FS"), "ext4")
 	cycles := number(t, "ERROR_CYCLES", 1)
-	d := r.disk()
+	d, size := r.disk(), int64(64<<20)
+	if fs == "xfs" {
+		d.data, size = 1024*mib, 320<<20 // mkfs.xfs makes none below 300 MiB, with a log of 64
+	}
 	d.under = d.loop(filepath.Join(d.dir, "disk"), int64(d.length())*dm.SectorSize)
 	t.Cleanup(d.unslice)
 	d.slice(d.under)
 	root := filepath.Join(d.dir, "store") // its catalog is on a disk that works
 	d.ok(snapshot.Init(d.ctx(), thin.Kind{}, snapshot.InitOptions{
-		Root: root, BaseSize: 64 << 20, DataDevice: d.part("data"), MetadataDevice: d.part("metadata"),
+		Root: root, FileSystem: fs, BaseSize: size, DataDevice: d.part("data"), MetadataDevice: d.part("metadata"),
 	}, "the fault programme"))
 	s, err := snapshot.Open(d.ctx(), options(root))
 	d.ok(err)

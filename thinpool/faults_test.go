@@ -1,6 +1,7 @@
 package thinpool_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -144,6 +145,33 @@ func TestFailedCommitNeedsCheck(t *testing.T) {
 	all, err := p.Devices(t.Context())
 	require.NoError(t, err, "reading is possible")
 	require.Equal(t, []dm.DeviceID{1}, ids(all))
+}
+
+// TestFlushAfterFailedCommit: when a commit fails, not only who asked for it is told, but also another device whose new
+// blocks were in it, when it flushes.
+func TestFlushAfterFailedCommit(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.dm.ProbeTarget(t.Context(), "flakey"); err != nil {
+		t.Skipf("no dm-flakey in this kernel: %v", err)
+	}
+	p, metadata := w.slicedPool()
+	require.NoError(t, p.CreateThin(t.Context(), 2))
+	require.NoError(t, p.CreateThin(t.Context(), 3))
+	one, other := w.activate(p, 2), w.activate(p, 3)
+	metadata.swap(dm.NewTable(8, dm.Linear{Device: metadata.under}).
+		Append(metadata.length-8, dm.Flakey{Device: metadata.under, Offset: 8, Down: 600, ErrorWrites: true}))
+	block := bytes.Repeat([]byte{'x'}, 1<<16)
+	_, err := other.WriteAt(block, 0)
+	require.NoError(t, err)
+	_, err = one.WriteAt(block, 0)
+	require.NoError(t, err)
+	require.Error(t, one.Sync(), "the commit fails")
+	require.Error(t, other.Sync(), "its block is gone")
+	w.closeAll()
+	metadata.swap(metadata.whole())
+	require.NoError(t, p.Deactivate(t.Context(), 2))
+	require.NoError(t, p.Deactivate(t.Context(), 3))
+	require.NoError(t, p.Close(t.Context()))
 }
 
 // TestOdometer: at 2^24 snapshots the kernel corrupts data in silence; we stop before.
