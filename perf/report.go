@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -30,6 +31,28 @@ type Report struct {
 	// Quartiles show beside medians in place of the minimum.
 	Quartiles bool     `json:"quartiles,omitempty"`
 	Targets   []Target `json:"targets,omitempty"`
+	// Intervals show beside ratios; a ratio whose interval contains 1 is no difference.
+	Intervals bool `json:"intervals,omitempty"`
+	// Environment are facts about the machine beside Machine's, by their names.
+	Environment map[string]string `json:"environment,omitempty"`
+	// Workloads are what the rows are of, in their order.
+	Workloads []Workload `json:"workloads,omitempty"`
+	// NotRun is what was to be measured and could not be.
+	NotRun []NotRun `json:"not_run,omitempty"`
+}
+
+// Workload is a part of a report: what was done, for people.
+type Workload struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+}
+
+// NotRun says why there are no samples of a workload in a column, or, with Column
+// empty, in any.
+type NotRun struct {
+	Workload string `json:"workload"`
+	Column   string `json:"column,omitempty"`
+	Reason   string `json:"reason"`
 }
 
 // Column is one of the compared.
@@ -44,17 +67,27 @@ type Row struct {
 	Name    string             `json:"name"`
 	Unit    Unit               `json:"unit"`
 	Samples map[string]Samples `json:"samples"`
+	// Workload is the name of the one that the row belongs to, if the report has any.
+	Workload string `json:"workload,omitempty"`
+	// Of is the row that this one is a part of.
+	Of string `json:"of,omitempty"`
+	// Series is what rows have in common that differ in Scale only: a file's size, the
+	// number of layers. ScaleName is what Scale counts.
+	Series    string  `json:"series,omitempty"`
+	Scale     float64 `json:"scale,omitempty"`
+	ScaleName string  `json:"scale_name,omitempty"`
 }
 
 // Add puts a sample into the row of that name, which it makes if there is none:
-// rows stand in the order of their first samples.
-func (r *Report) Add(row string, unit Unit, column string, value float64) {
+// rows stand in the order of their first samples. It returns the row.
+func (r *Report) Add(row string, unit Unit, column string, value float64) *Row {
 	i := slices.IndexFunc(r.Rows, func(have *Row) bool { return have.Name == row })
 	if i < 0 {
 		i = len(r.Rows)
 		r.Rows = append(r.Rows, &Row{Name: row, Unit: unit, Samples: map[string]Samples{}})
 	}
 	r.Rows[i].Samples[column] = append(r.Rows[i].Samples[column], value)
+	return r.Rows[i]
 }
 
 // AddPart is Add for a row that is a part of another and stands behind it.
@@ -62,7 +95,8 @@ func (r *Report) AddPart(of, part string, unit Unit, column string, value float6
 	name := of + ": " + part
 	have := func(row *Row) bool { return row.Name == name }
 	if i := slices.IndexFunc(r.Rows, func(row *Row) bool { return row.Name == of }); i >= 0 && !slices.ContainsFunc(r.Rows, have) {
-		r.Rows = slices.Insert(r.Rows, i+1, &Row{Name: name, Unit: unit, Samples: map[string]Samples{}})
+		whole := r.Rows[i]
+		r.Rows = slices.Insert(r.Rows, i+1, &Row{Name: name, Unit: unit, Samples: map[string]Samples{}, Workload: whole.Workload, Of: of})
 	}
 	r.Add(name, unit, column, value)
 }
@@ -114,6 +148,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	slices.Sort(versions)
 	fmt.Fprintf(&b, "- versions: %s\n", strings.Join(versions, "; "))
+	for _, name := range slices.Sorted(maps.Keys(r.Environment)) {
+		fmt.Fprintf(&b, "- %s: %s\n", name, r.Environment[name])
+	}
 	for _, c := range r.Columns {
 		fmt.Fprintf(&b, "- %s: %s\n", c.Name, c.Note)
 	}
@@ -123,6 +160,12 @@ func (r *Report) WriteText(w io.Writer) error {
 		b.WriteString("- cells: the median, with the minimum in brackets\n\n")
 	}
 	writeTable(&b, r.table())
+	for i, n := range r.NotRun {
+		if i == 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "- not run: %s: %s\n", strings.TrimSpace(n.Workload+" "+n.Column), n.Reason)
+	}
 	if len(r.Targets) > 0 {
 		b.WriteString("\n")
 	}
@@ -153,7 +196,7 @@ func (r *Report) table() [][]string {
 			line = append(line, row.Unit.cell(row.Samples[c.Name], r.Quartiles))
 		}
 		for _, name := range against {
-			line = append(line, row.Unit.ratio(row.Samples[r.Subject], row.Samples[name]))
+			line = append(line, row.Unit.ratio(row.Samples[r.Subject], row.Samples[name], r.Intervals))
 		}
 		lines = append(lines, line)
 	}

@@ -17,7 +17,13 @@ const (
 	Seconds Unit = "seconds"
 	Bytes   Unit = "bytes"
 	Count   Unit = "count" // of calls, the same in every run
+	// Rates, of which more is better.
+	PerSecond      Unit = "per second"
+	BytesPerSecond Unit = "bytes per second"
 )
+
+// MoreIsBetter is true of rates, and false of what something costs.
+func (u Unit) MoreIsBetter() bool { return u == PerSecond || u == BytesPerSecond }
 
 // cell writes a median with the minimum in brackets, or with the quartiles if the
 // reader is to see how far samples lie apart. All are in the median's unit, so that
@@ -30,6 +36,9 @@ func (u Unit) cell(s Samples, quartiles bool) string {
 		return countText(s.Median())
 	}
 	beside := []float64{s.Min()}
+	if u.MoreIsBetter() {
+		beside = []float64{s.Quantile(1)}
+	}
 	if quartiles {
 		beside = []float64{s.Quantile(0.25), s.Quantile(0.75)}
 	}
@@ -48,6 +57,10 @@ func (u Unit) scaled(median float64) (text func(float64) string, name string) {
 		return bytesText, ""
 	case u == Count:
 		return countText, ""
+	case u == PerSecond:
+		return digits, "/s"
+	case u == BytesPerSecond:
+		return bytesText, "/s"
 	case median < 1e-3:
 		return func(v float64) string { return digits(v * 1e6) }, " µs"
 	case median < 1:
@@ -74,18 +87,38 @@ func digits(v float64) string {
 	return strconv.FormatFloat(v, 'f', min(decimals, 3), 64)
 }
 
-// ratio says how the subject's median stands against another's.
-func (u Unit) ratio(subject, other Samples) string {
-	mine, theirs := subject.Median(), other.Median()
-	if mine <= 0 || theirs <= 0 {
+// ratio says how the subject's median stands against another's, with the 95 %
+// interval if it is wanted: then an interval that contains 1 is said to be no
+// difference.
+func (u Unit) ratio(subject, other Samples, interval bool) string {
+	r, ok := RatioOf(subject, other)
+	if !ok {
 		return ""
 	}
-	better, worse := "faster", "slower"
-	if u == Bytes || u == Count {
-		better, worse = "less", "more"
+	if interval && !r.Differs() {
+		return fmt.Sprintf("no difference (%s to %s)", digits(r.Low), digits(r.High))
 	}
-	if theirs >= mine {
-		return digits(theirs/mine) + "x " + better
+	word := u.word(r.Value <= 1)
+	if r.Value <= 1 {
+		r = r.inverse()
 	}
-	return digits(mine/theirs) + "x " + worse
+	text := digits(r.Value) + "x " + word
+	if interval {
+		text += fmt.Sprintf(" (%s to %s)", digits(r.Low), digits(r.High))
+	}
+	return text
+}
+
+// word is what having less is, or having more.
+func (u Unit) word(less bool) string {
+	slower := less == u.MoreIsBetter()
+	switch {
+	case (u == Bytes || u == Count) && less:
+		return "less"
+	case u == Bytes || u == Count:
+		return "more"
+	case slower:
+		return "slower"
+	}
+	return "faster"
 }

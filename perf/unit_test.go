@@ -20,6 +20,8 @@ func TestCell(t *testing.T) {
 		"counts":             {Count, Samples{3, 4, 4}, "4 (3)"},
 		"equal counts":       {Count, Samples{4, 4, 4}, "4"},
 		"bytes":              {Bytes, Samples{4096, 1 << 30}, "512 MiB (4.0 KiB)"},
+		"a rate":             {PerSecond, Samples{1500, 900, 2100}, "1500/s (2100)"},
+		"a rate of bytes":    {BytesPerSecond, Samples{1 << 20, 1 << 30}, "513 MiB/s (1.0 GiB)"},
 		"bytes that went":    {Bytes, Samples{-4096}, "-4.0 KiB (-4.0 KiB)"},
 		"far below the unit": {Seconds, Samples{0.0000001, 2, 2}, "2.00 s (0.000)"},
 	}
@@ -35,7 +37,7 @@ func TestCellWithQuartiles(t *testing.T) {
 	assert.Empty(t, Count.cell(nil, true))
 }
 
-func TestRatio(t *testing.T) {
+func TestRatioText(t *testing.T) {
 	tests := map[string]struct {
 		unit          Unit
 		mine, another Samples
@@ -44,6 +46,8 @@ func TestRatio(t *testing.T) {
 		"faster":           {Seconds, Samples{0.002}, Samples{0.1, 0.3}, "100x faster"},
 		"slower":           {Seconds, Samples{3}, Samples{2}, "1.50x slower"},
 		"the same":         {Seconds, Samples{3}, Samples{3}, "1.00x faster"},
+		"a higher rate":    {PerSecond, Samples{300}, Samples{100}, "3.00x faster"},
+		"a lower rate":     {BytesPerSecond, Samples{100}, Samples{300}, "3.00x slower"},
 		"less":             {Bytes, Samples{4096}, Samples{1 << 30}, "262144x less"},
 		"more":             {Bytes, Samples{8192}, Samples{4096}, "2.00x more"},
 		"we took no part":  {Seconds, nil, Samples{3}, ""},
@@ -51,6 +55,14 @@ func TestRatio(t *testing.T) {
 		"less than before": {Bytes, Samples{-1}, Samples{4096}, ""},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) { assert.Equal(t, test.want, test.unit.ratio(test.mine, test.another)) })
+		t.Run(name, func(t *testing.T) { assert.Equal(t, test.want, test.unit.ratio(test.mine, test.another, false)) })
 	}
+}
+
+// TestRatioTextWithInterval: what the run cannot tell apart is not called faster.
+func TestRatioTextWithInterval(t *testing.T) {
+	assert.Equal(t, "2.00x faster (2.00 to 2.00)", Seconds.ratio(Samples{1, 1, 1}, Samples{2, 2, 2}, true))
+	assert.Equal(t, "2.00x slower (2.00 to 2.00)", PerSecond.ratio(Samples{1, 1, 1}, Samples{2, 2, 2}, true))
+	assert.Equal(t, "1.00x more (1.00 to 1.00)", Count.ratio(Samples{1002}, Samples{1000}, true))
+	assert.Regexp(t, `^no difference \(0\.\d+ to [1-9]`, Seconds.ratio(Samples{1, 2, 3}, Samples{1, 2, 3}, true))
 }
