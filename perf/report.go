@@ -101,6 +101,34 @@ func (r *Report) AddPart(of, part string, unit Unit, column string, value float6
 	r.Add(name, unit, column, value)
 }
 
+// Has says whether there is a row of that name.
+func (r *Report) Has(row string) bool {
+	return slices.ContainsFunc(r.Rows, func(have *Row) bool { return have.Name == row })
+}
+
+// DropEmptyParts takes out the parts in which nobody has anything but zeros: what
+// nobody does is not worth a row.
+func (r *Report) DropEmptyParts() {
+	r.Rows = slices.DeleteFunc(r.Rows, func(row *Row) bool {
+		for _, s := range row.Samples {
+			if row.Of == "" || s.Min() != 0 || s.Quantile(1) != 0 {
+				return false
+			}
+		}
+		return row.Of != ""
+	})
+}
+
+// Table writes the rows of one workload, as WriteText does.
+func (r *Report) Table(w io.Writer, workload string) error {
+	only := *r
+	only.Rows = slices.DeleteFunc(slices.Clone(r.Rows), func(row *Row) bool { return row.Workload != workload })
+	var b strings.Builder
+	writeTable(&b, only.table())
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
 // samples are those of a row in a column.
 func (r *Report) samples(row, column string) Samples {
 	i := slices.IndexFunc(r.Rows, func(have *Row) bool { return have.Name == row })

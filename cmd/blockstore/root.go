@@ -58,7 +58,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 in use, 5 no space,
 		a.imagesCommand(), a.historyCommand(), a.tagCommand(), a.rmiCommand(),
 		a.createCommand(), a.psCommand(), a.rmCommand(), a.mountCommand(), a.umountCommand(),
 		a.diffCommand(), a.commitCommand(), a.inspectCommand(), a.duCommand(), a.topCommand(),
-		a.checkCommand(), a.gcCommand(), a.serveCommand(), a.thinCommand(), a.versionCommand(),
+		a.checkCommand(), a.gcCommand(), a.serveCommand(), a.thinCommand(), a.benchCommand(), a.versionCommand(),
 	)
 	return cmd
 }

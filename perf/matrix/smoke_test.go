@@ -1,0 +1,204 @@
+package matrix
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/perf"
+	"blockstore.dev/blockstore/perf/peers"
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/btrfs"
+	"blockstore.dev/blockstore/snapshot/mount"
+	"blockstore.dev/blockstore/snapshot/thin"
+)
+
+// asCounter makes the test binary the child under strace.
+const asCounter = "BLOCKSTORE_TEST_MATRIX"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asCounter) != "" {
+		if err := CountInside(context.Background(), os.Args[1], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// tiny is the least of everything.
+func tiny(dir string) Options {
+	return Options{
+		Rounds: 1, Dir: dir,
+		Scale: Scale{FileSize: 1 << 20, Layers: 1, Operations: 1, Burst: 3, Files: 8, FioTime: time.Second, FioRequests: 20},
+	}
+}
+
+// workDir is on a disk's file system.
+func workDir(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts file systems")
+	}
+	dir, err := os.MkdirTemp(os.Getenv("BSTEST_DIR"), "bstest-smoke-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+func needs(t *testing.T, kind snapshot.Kind) {
+	t.Helper()
+	if err := kind.Probe(t.Context()); err != nil {
+		t.Skip(err)
+	}
+}
+
+// nothingLeft: no file, mount or device stays.
+func nothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, entries)
+	below, err := mount.Below(dir)
+	require.NoError(t, err)
+	assert.Empty(t, below)
+	client, err := dm.Open(dm.Options{})
+	if errors.Is(err, dm.ErrNotSupported) {
+		return
+	}
+	require.NoError(t, err)
+	defer client.Close()
+	devices, err := client.List(context.WithoutCancel(t.Context()), dm.Prefix{Name: "bstest-matrix-"})
+	require.NoError(t, err)
+	assert.Empty(t, devices)
+}
+
+// smoke runs everything once and looks at the report and at what is left.
+func smoke(t *testing.T, o Options) *perf.Report {
+	t.Helper()
+	var steps []Progress
+	done := map[string]int{}
+	o.Watch = func(p Progress) { steps = append(steps, p) }
+	o.Finished = func(r *perf.Report, workload string) {
+		for _, row := range r.Rows {
+			if row.Workload == workload {
+				done[workload]++
+			}
+		}
+	}
+	report, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	nothingLeft(t, o.Dir)
+	for _, w := range report.Workloads {
+		assert.NotZero(t, done[w.Name], "rows of %s", w.Name)
+	}
+	last := steps[len(steps)-1]
+	assert.Equal(t, last.Total, last.Done, "every step was counted")
+	for _, row := range report.Rows {
+		assert.NotEmpty(t, row.Workload, row.Name)
+		assert.NotEmpty(t, row.Samples, row.Name)
+	}
+	var text strings.Builder
+	require.NoError(t, report.WriteText(&text))
+	t.Log("\n" + text.String())
+	encoded, err := json.Marshal(report)
+	require.NoError(t, err)
+	var again perf.Report
+	require.NoError(t, json.Unmarshal(encoded, &again))
+	assert.Len(t, again.Rows, len(report.Rows))
+	return report
+}
+
+// TestSmoke is the whole matrix as far as the kernel goes, as small as can be.
+func TestSmoke(t *testing.T) {
+	dir := workDir(t)
+	needs(t, btrfs.Kind{})
+	smoke(t, tiny(dir))
+}
+
+// TestSmokePool: in User Mode Linux, where everything costs a hundred times more, the
+// peers on thin pools alone.
+func TestSmokePool(t *testing.T) {
+	dir := workDir(t)
+	needs(t, thin.Kind{})
+	o := tiny(dir)
+	o.Peers = []string{peers.PlainThin, "dmsetup", "lvm", peers.FloorOfPool, peers.OursOnPool}
+	smoke(t, o)
+}
+
+// TestCounts: system calls stand beside times, and our own operations start no program.
+func TestCounts(t *testing.T) {
+	dir := workDir(t)
+	needs(t, btrfs.Kind{})
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip(err)
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	t.Setenv(asCounter, "1")
+	o := tiny(dir)
+	o.Workloads, o.Peers, o.Counter = []string{"W5"}, []string{"btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
+	report := smoke(t, o)
+	created := map[string]perf.Samples{}
+	for _, row := range report.Rows {
+		if row.Name == "W5 "+rowCreate(1).name+": programs started" {
+			created = row.Samples
+		}
+	}
+	require.Len(t, created, 3)
+	assert.EqualValues(t, 1, created["btrfs-progs"].Median())
+	assert.Zero(t, created[peers.OursOnBtrfs].Median())
+}
+
+// TestInterrupted: what was made by then is taken back.
+func TestInterrupted(t *testing.T) {
+	dir := workDir(t)
+	needs(t, btrfs.Kind{})
+	ctx, cancel := context.WithCancel(t.Context())
+	o := tiny(dir)
+	o.Workloads = []string{"W1"}
+	o.Watch = func(p Progress) {
+		if p.Done > 2 {
+			cancel()
+		}
+	}
+	_, err := Run(ctx, o)
+	require.ErrorIs(t, err, context.Canceled)
+	nothingLeft(t, dir)
+}
+
+// TestRefused: what was asked for by name and cannot be done is an error that says why.
+func TestRefused(t *testing.T) {
+	dir := workDir(t)
+	for name, c := range map[string]struct {
+		change func(*Options)
+		want   string
+	}{
+		"unknown workload": {func(o *Options) { o.Workloads = []string{"W0"} }, `"W0" is none of W1`},
+		"unknown peer":     {func(o *Options) { o.Peers = []string{"aufs"} }, `"aufs" is no peer`},
+		"named twice":      {func(o *Options) { o.Peers = []string{"vfs", "vfs"} }, "vfs stands there twice"},
+		"rounds below 0":   {func(o *Options) { o.Rounds = -1 }, "--rounds -1"},
+		"a tiny file":      {func(o *Options) { o.Scale.FileSize = 1 }, "--size"},
+		"too many layers":  {func(o *Options) { o.Scale.Layers = 1 << 30 }, "--layers"},
+		"no such place":    {func(o *Options) { o.Dir = dir + "/missing" }, "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := tiny(dir)
+			c.change(&o)
+			_, err := Run(t.Context(), o)
+			assert.ErrorContains(t, err, c.want)
+			nothingLeft(t, dir)
+		})
+	}
+}

@@ -1,0 +1,55 @@
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+
+	"blockstore.dev/blockstore/perf/peers"
+)
+
+// workload is something that is done.
+type workload struct {
+	name, title string
+	// fileSystems take part too, which keep no layers.
+	fileSystems bool
+	// only, if set, says why a peer can take no part, or "".
+	only     func(peers.Peer) string
+	programs []string
+	// needsImage: it works on a real image.
+	needsImage bool
+	// counted: the system calls of its operations are worth a look.
+	counted bool
+	// prepare makes what all rounds of a stand need.
+	prepare func(ctx context.Context, s *stand) error
+	round   func(ctx context.Context, s *stand) error
+}
+
+var errNoImage = errors.New("it works on a real image, in an OCI layout: give one with --image DIR:REF (vagrant/realimage/make makes one)")
+
+// lacking says why a workload cannot run here, or nil.
+func (w workload) lacking() error {
+	for _, name := range w.programs {
+		if _, err := exec.LookPath(name); err != nil {
+			return fmt.Errorf("the program %s is not installed (scripts/deps installs what benchmarks need): %w", name, err)
+		}
+	}
+	return nil
+}
+
+// excludes says why a peer takes no part in a workload, or "".
+func (w workload) excludes(p peers.Peer) string {
+	if p.FileSystem && !w.fileSystems {
+		return "a file system keeps no layers"
+	}
+	if w.only != nil {
+		return w.only(p)
+	}
+	return ""
+}
+
+// workloads are in the order in which they run.
+func workloads() []workload {
+	return []workload{firstWrite(), lifeCycle(), burst()}
+}
