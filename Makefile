@@ -1,5 +1,5 @@
 # make help lists the targets. Everything runs without a terminal and without questions.
-# What needs root: deps, test, test-host, test-uml, test-vm, test-power, realimage, vmimage, vagrant-box, demo, bench-docker, bench-containerd.
+# What needs root: deps, test, test-host, test-uml, test-vm, test-power, realimage, vmimage, vagrant-box, demo, bench and the other bench-*.
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -194,6 +194,27 @@ race: ## tests under the race detector
 .PHONY: demo
 demo: deps build realimage ## load a real image, change a container, show, commit, save; DRIVER=devicemapper in User Mode Linux
 	scripts/demo.sh
+
+# The matrix: ARGS narrows it, as in make bench ARGS='--workloads W5,W6 --rounds 3'.
+.PHONY: bench
+bench: deps build realimage ## every rival side by side on this machine's kernel, takes hours; OUT=NAME keeps NAME-host.json
+	$(if $(OUT),mkdir -p $(dir $(OUT)))
+	bin/blockstore bench --image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
+
+# In there everything but the disk is slow: less of it shows the same.
+BENCH_LESS ?= --rounds 3 --layers 100 --files 2000 --size 256M --fio-time 3s
+
+.PHONY: bench-uml
+bench-uml: deps build realimage ## the same in User Mode Linux, with device-mapper: less of it; OUT=NAME keeps NAME-uml.json
+	$(if $(OUT),mkdir -p $(dir $(OUT)))
+	vagrant/uml/run --mem 4G --scratch 64G --timeout 6h $(if $(OUT),--share $(dir $(OUT))) -- bin/blockstore bench $(BENCH_LESS) \
+		--image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
+
+.PHONY: bench-vm
+bench-vm: deps build realimage vmimage ## the same in a virtual machine, with two processors: less of it; OUT=NAME keeps NAME-vm.json
+	$(if $(OUT),mkdir -p $(dir $(OUT)))
+	vagrant/vm/run --mem 4G --timeout 12h $(if $(OUT),--share $(dir $(OUT))) -- bin/blockstore bench $(BENCH_LESS) \
+		--image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-vm.json) $(ARGS)
 
 .PHONY: bench-docker
 bench-docker: deps build realimage ## Docker's storage drivers side by side, takes long; OUT=NAME keeps NAME-host.json, NAME-uml.json

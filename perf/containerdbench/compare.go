@@ -32,7 +32,7 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 	}
 	if o.image != "" {
 		say("decompressing the layers of %s", o.image)
-		if o.tars, err = layerTars(o.image, dir); err != nil {
+		if o.tars, err = perf.LayerTars(o.image, dir); err != nil {
 			return nil, err
 		}
 	}

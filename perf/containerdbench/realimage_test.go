@@ -13,6 +13,8 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/perf"
 )
 
 // tinyImage is an OCI layout with an image of one layer, which holds one file.
@@ -49,7 +51,7 @@ func tinyImage(t *testing.T) string {
 
 func TestLayerTars(t *testing.T) {
 	image, dir := tinyImage(t), t.TempDir()
-	tars, err := layerTars(image, dir)
+	tars, err := perf.LayerTars(image, dir)
 	require.NoError(t, err)
 	require.Len(t, tars, 1)
 	root := t.TempDir()
@@ -58,8 +60,8 @@ func TestLayerTars(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "hello", string(text))
 
-	_, err = layerTars(image+"x", dir)
+	_, err = perf.LayerTars(image+"x", dir)
 	require.ErrorContains(t, err, `no "refx"`)
-	_, err = layerTars(t.TempDir()+":ref", dir)
+	_, err = perf.LayerTars(t.TempDir()+":ref", dir)
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -48,9 +48,6 @@ func (b *bench) chooseWorkloads() error {
 			continue
 		}
 		lacks := w.lacking()
-		if lacks == nil && w.needsImage && b.o.Image == "" {
-			lacks = errNoImage
-		}
 		switch {
 		case lacks != nil && asked:
 			return fmt.Errorf("%s cannot run: %w", w.name, lacks)

@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 // tiny is the least of everything.
 func tiny(dir string) Options {
 	return Options{
-		Rounds: 1, Dir: dir,
-		Scale: Scale{FileSize: 1 << 20, Layers: 1, Operations: 1, Burst: 3, Files: 8, FioTime: time.Second, FioRequests: 20},
+		Rounds: 1, NoWarmUp: true, Dir: dir,
+		Scale: Scale{FileSize: 1 << 20, Layers: 1, Operations: 1, Burst: 3, Files: 8, FioTime: 100 * time.Millisecond, FioRequests: 20},
 	}
 }
 

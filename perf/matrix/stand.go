@@ -29,6 +29,7 @@ type stand struct {
 	rounds   int    // recorded so far
 	longest  time.Duration
 	crowds   []crowdOf // of W5
+	tars     []string  // of W4
 }
 
 // openStand makes a peer's stand in a new directory.

@@ -17,6 +17,13 @@ func (b *bench) aim() {
 		if b.hasPeer(ours.name) {
 			b.firstWriteTargets(ours.name)
 			b.createTargets(ours.name, ours.floor)
+			b.want("an image's layers: at most 1.15 times tar -x into a plain file system", cell("W4", rowUnpack(), ours.name), cell("W4", rowUnpack(), ours.plain), 1.15)
+			steady, _ := rowSteady("randwrite-1")
+			// Of rates more is better: the other's must not be more than a little above ours.
+			b.want("4 KiB random writes, steady: at least 0.95 of the plain file system's rate", cell("W14", steady, ours.plain), cell("W14", steady, ours.name), 1/0.95)
+			b.want("a durable write beside removals: at most twice what it takes alone, 99th percentile",
+				cell("W9", rowVictim(true), ours.name), cell("W9", rowVictim(false), ours.name), 2)
+			b.removalTargets(ours.name)
 		}
 	}
 }
@@ -30,10 +37,10 @@ func cell(workload string, m measure, column string) perf.Cell {
 	return perf.Cell{Row: workload + " " + m.name, Column: column}
 }
 
-// want adds a target if both of its cells were measured.
+// want adds a target if both of its cells were measured. Its text names whose it is.
 func (b *bench) want(text string, is, of perf.Cell, atMost float64) {
 	if b.report.Has(is.Row) && b.report.Has(of.Row) && b.hasPeer(of.Column) {
-		b.report.Targets = append(b.report.Targets, perf.Target{Text: is.Column + ": " + text, Cell: is, Of: of, AtMost: atMost})
+		b.report.Targets = append(b.report.Targets, perf.Target{Text: b.whose(is, of) + ": " + text, Cell: is, Of: of, AtMost: atMost})
 	}
 }
 
@@ -56,4 +63,20 @@ func (b *bench) createTargets(ours, floor string) {
 	n := b.o.Scale.Burst
 	b.want(fmt.Sprintf("%d creates by %d goroutines: at most 1.3 times the floor's one after the other", n, workers[len(workers)-1]),
 		cell("W6", rowBurst(n, workers[len(workers)-1]), ours), cell("W6", rowBurst(n, 1), floor), 1.3)
+}
+
+// whose is our peer among two cells.
+func (b *bench) whose(is, of perf.Cell) string {
+	if (peers.Peer{Name: is.Column}).Ours() {
+		return is.Column
+	}
+	return of.Column
+}
+
+// removalTargets are against those that people use; what a floor does is no rival's.
+func (b *bench) removalTargets(ours string) {
+	m := row(fmt.Sprintf("remove %d layers", b.o.Scale.Layers))
+	for _, rival := range []string{peers.OverlayOnExt4, "lvm"} {
+		b.want(fmt.Sprintf("%s: 20 times faster than %s", m.name, rival), cell("W9", m, ours), cell("W9", m, rival), 1.0/20)
+	}
 }

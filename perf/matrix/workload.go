@@ -2,7 +2,6 @@ package matrix
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 
@@ -17,16 +16,12 @@ type workload struct {
 	// only, if set, says why a peer can take no part, or "".
 	only     func(peers.Peer) string
 	programs []string
-	// needsImage: it works on a real image.
-	needsImage bool
 	// counted: the system calls of its operations are worth a look.
 	counted bool
 	// prepare makes what all rounds of a stand need.
 	prepare func(ctx context.Context, s *stand) error
 	round   func(ctx context.Context, s *stand) error
 }
-
-var errNoImage = errors.New("it works on a real image, in an OCI layout: give one with --image DIR:REF (vagrant/realimage/make makes one)")
 
 // lacking says why a workload cannot run here, or nil.
 func (w workload) lacking() error {
@@ -51,5 +46,7 @@ func (w workload) excludes(p peers.Peer) string {
 
 // workloads are in the order in which they run.
 func workloads() []workload {
-	return []workload{firstWrite(), lifeCycle(), burst()}
+	return []workload{
+		firstWrite(), database(), smallFiles(), unpack(), lifeCycle(), burst(), diff(), commit(), deletion(), fanOut(), restart(), steady(),
+	}
 }

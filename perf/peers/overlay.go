@@ -29,6 +29,9 @@ func openOverlay(kind string) func(context.Context, *Site) (Store, error) {
 
 func (o *overlay) path(name, what string) string { return filepath.Join(o.root, name, what) }
 
+// Upper is where overlay keeps what a container changed.
+func (o *overlay) Upper(name string) string { return o.path(name, "upper") }
+
 func (o *overlay) parent(name string) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

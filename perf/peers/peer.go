@@ -100,6 +100,17 @@ func All() []Peer {
 	}
 }
 
+// Ours says whether a peer is blockstore's own store.
+func (p Peer) Ours() bool { return strings.HasPrefix(p.Name, Ours) }
+
+// Overlay says whether a peer is overlay, whose stores are Uppers.
+func (p Peer) Overlay() bool { return strings.HasPrefix(p.Name, "overlay/") }
+
+// Upper is a Store that keeps what a container changed in a directory.
+type Upper interface {
+	Upper(name string) string
+}
+
 // Named finds peers by their names.
 func Named(names []string) ([]Peer, error) {
 	byName := map[string]Peer{}

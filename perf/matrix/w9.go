@@ -1,0 +1,115 @@
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/perf"
+)
+
+// victim is a container whose writer must not suffer.
+const victim = "victim"
+
+// idleTime is how long the writer is watched while nothing else happens.
+const idleTime = time.Second
+
+// deletion is W9.
+func deletion() workload {
+	return workload{
+		name:  "W9",
+		title: "delete: many layers removed one after the other, beside a container in which somebody writes 4 KiB and waits for the disk, again and again",
+		prepare: func(ctx context.Context, s *stand) error {
+			return errors.Join(s.Layer(ctx, small, "", fillSmall), s.Create(ctx, victim, small))
+		},
+		round: func(ctx context.Context, s *stand) error {
+			names := make([]string, s.scale.Layers)
+			for i := range names {
+				names[i] = s.name("doomed")
+				err := s.Layer(ctx, names[i], small, func(root string) error {
+					return fillRandom(filepath.Join(root, "own"), 256<<10, byte(i))
+				})
+				if err := errors.Join(err, ctx.Err()); err != nil {
+					return err
+				}
+			}
+			dir, err := s.Mount(ctx, victim)
+			if err != nil {
+				return err
+			}
+			return errors.Join(s.deleteBeside(ctx, dir, names), s.Unmount(ctx, victim))
+		},
+	}
+}
+
+func (s *stand) deleteBeside(ctx context.Context, dir string, names []string) error {
+	if err := perf.Flush(s.site.Dir); err != nil {
+		return err
+	}
+	idle, err := watchWriter(dir, func() error {
+		time.Sleep(idleTime)
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	m := row(fmt.Sprintf("remove %d layers", len(names)))
+	busy, err := watchWriter(dir, func() error {
+		err := s.timed(m.withDisks(), func() error {
+			return each(names, 1, func(name string) error { return s.Remove(ctx, name) })
+		})
+		return errors.Join(err, perf.Flush(s.site.Dir)) // what it left to the kernel is the writer's load too
+	})
+	if err != nil {
+		return err
+	}
+	s.record(rowVictim(true), perf.Seconds, busy.Quantile(0.99))
+	s.record(rowVictim(false), perf.Seconds, idle.Quantile(0.99))
+	return nil
+}
+
+func rowVictim(busy bool) measure {
+	if busy {
+		return row("a durable write beside the removals, 99th percentile")
+	}
+	return row("a durable write while nothing else happens, 99th percentile")
+}
+
+// watchWriter writes durably, again and again, while do runs, and returns how long
+// each write took, in seconds.
+func watchWriter(dir string, do func() error) (perf.Samples, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "written"), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	var took perf.Samples
+	go func() {
+		block := make([]byte, 4<<10)
+		for i := int64(0); ; i++ {
+			begin := time.Now()
+			_, err := f.WriteAt(block, i%256*int64(len(block)))
+			err = errors.Join(err, unix.Fdatasync(int(f.Fd())))
+			took = append(took, time.Since(begin).Seconds())
+			select {
+			case <-stop:
+				ended <- err
+				return
+			default:
+			}
+			if err != nil {
+				<-stop
+				ended <- err
+				return
+			}
+		}
+	}()
+	err = do()
+	close(stop)
+	return took, errors.Join(err, <-ended, f.Close())
+}
