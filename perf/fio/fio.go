@@ -38,7 +38,8 @@ type Result struct {
 	Name string
 	// Rates per second, of requests and of bytes.
 	Requests, Bytes float64
-	// Latency is the 99th percentile, of all that a request waits for.
+	// Latency is the 99th percentile: of requests, or, where the job waits for the disk
+	// after each of them, of those waits.
 	Latency time.Duration
 }
 
@@ -69,6 +70,7 @@ type output struct {
 		Error int       `json:"error"`
 		Read  direction `json:"read"`
 		Write direction `json:"write"`
+		Sync  direction `json:"sync"` // waits for the disk, where the job has them
 	} `json:"jobs"`
 }
 
@@ -104,7 +106,11 @@ func parse(said string) ([]Result, error) {
 		if j.Read.Total > 0 {
 			d = j.Read
 		}
-		p99, ok := d.Latency.Percentile[ninetyNine]
+		waits := d
+		if j.Sync.Total > 0 { // a write into the page cache says nothing
+			waits = j.Sync
+		}
+		p99, ok := waits.Latency.Percentile[ninetyNine]
 		switch {
 		case j.Error != 0:
 			return nil, fmt.Errorf("fio's part %s ended with error %d", j.Name, j.Error)

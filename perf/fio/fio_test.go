@@ -15,9 +15,10 @@ func TestParse(t *testing.T) {
 	results, err := parse(`note: both iodepth >= 1 and synchronous I/O engine
 {"jobs":[
  {"jobname":"a","error":0,"read":{"total_ios":0},"write":{"total_ios":7,"iops":12.5,"bw_bytes":51200,"lat_ns":{"percentile":{"50.000000":1000,"99.000000":2500}}}},
- {"jobname":"b","error":0,"read":{"total_ios":9,"iops":3,"bw_bytes":4,"lat_ns":{"percentile":{"99.000000":5}}},"write":{"total_ios":0}}]}`)
+ {"jobname":"b","error":0,"read":{"total_ios":9,"iops":3,"bw_bytes":4,"lat_ns":{"percentile":{"99.000000":5}}},"write":{"total_ios":0}},
+ {"jobname":"c","error":0,"write":{"total_ios":2,"iops":1,"bw_bytes":1,"lat_ns":{"percentile":{"99.000000":5}}},"sync":{"total_ios":2,"lat_ns":{"percentile":{"99.000000":900}}}}]}`)
 	require.NoError(t, err)
-	assert.Equal(t, []Result{{"a", 12.5, 51200, 2500}, {"b", 3, 4, 5}}, results)
+	assert.Equal(t, []Result{{"a", 12.5, 51200, 2500}, {"b", 3, 4, 5}, {"c", 1, 1, 900}}, results)
 }
 
 func TestParseRefused(t *testing.T) {
