@@ -76,8 +76,11 @@ func (o *Options) complete() error {
 		at   *int
 		of   int
 	}{
-		{"layers", &o.Scale.Layers, w.Layers}, {"operations", &o.Scale.Operations, w.Operations}, {"burst", &o.Scale.Burst, w.Burst},
-		{"files", &o.Scale.Files, w.Files}, {"fio-requests", &o.Scale.FioRequests, w.FioRequests},
+		{"layers", &o.Scale.Layers, w.Layers},
+		{"operations", &o.Scale.Operations, w.Operations},
+		{"burst", &o.Scale.Burst, w.Burst},
+		{"files", &o.Scale.Files, w.Files},
+		{"fio-requests", &o.Scale.FioRequests, w.FioRequests},
 	} {
 		if *v.at == 0 {
 			*v.at = v.of

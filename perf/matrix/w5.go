@@ -85,7 +85,8 @@ func (s *stand) crowd(ctx context.Context, n int) error {
 }
 
 // Rows of W5. Each crowd has those of creation and of all together.
-func rowCreate(layers int) measure    { return scaled("create", float64(layers), "layers") }
+func rowCreate(layers int) measure { return scaled("create", float64(layers), "layers") }
+
 func rowLifeCycle(layers int) measure { return scaled("whole life cycle", float64(layers), "layers") }
 
 // live is one container's life.

@@ -97,6 +97,7 @@ func (b btrfsProgs) run(ctx context.Context, verb string, names ...string) error
 }
 
 func (b btrfsProgs) create(ctx context.Context, name string) error { return b.run(ctx, "create", name) }
+
 func (b btrfsProgs) remove(ctx context.Context, name string) error { return b.run(ctx, "delete", name) }
 
 func (b btrfsProgs) snapshot(ctx context.Context, source, name string) error {
