@@ -133,8 +133,19 @@ func (s Scale) crowds() []int {
 // twice over, and what else is in it.
 func (s Scale) volume() int64 { return max(2*s.FileSize, 512*mebibyte) + int64(s.Files)*8<<10 }
 
-// disk is the size of each site's sparse file.
-func (s Scale) disk() int64 { return 8*s.volume() + 4<<30 }
+// imageRoom is what a real image must find room in.
+const imageRoom = 4 << 30
+
+// volume is Scale's, or what the image takes if that is more.
+func (o Options) volume() int64 {
+	if o.Image == "" {
+		return o.Scale.volume()
+	}
+	return max(o.Scale.volume(), imageRoom)
+}
+
+// diskFor is the size of each site's sparse file, for volumes of that size.
+func diskFor(volume int64) int64 { return 8*volume + 4<<30 }
 
 // counting is as little as shows what one operation calls.
 func (s Scale) counting() Scale {

@@ -38,7 +38,7 @@ func (b *bench) openStand(ctx context.Context, w workload, p peers.Peer, u *perf
 	b.sites++
 	what := fmt.Sprintf("%s-%d", w.name, b.sites)
 	s.site = &peers.Site{
-		Dir: filepath.Join(b.dir, what), DiskSize: s.scale.disk(), VolumeSize: s.scale.volume(),
+		Dir: filepath.Join(b.dir, what), DiskSize: diskFor(b.o.volume()), VolumeSize: b.o.volume(),
 		KernelName: fmt.Sprintf("bstest-matrix-%d-%s", os.Getpid(), what), Undo: u,
 	}
 	if err := os.Mkdir(s.site.Dir, 0o755); err != nil {
