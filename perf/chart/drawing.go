@@ -1,0 +1,102 @@
+package chart
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+	"unicode"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// Drawing is a chart that is laid out.
+type Drawing struct {
+	plot          *plot.Plot
+	width, height vg.Length
+	// right is kept free for legend, which draws there.
+	right  vg.Length
+	legend func(draw.Canvas)
+}
+
+// pngDPI gives lines that are sharp on dense screens too.
+const pngDPI = 192
+
+// families stand in for the font that charts are measured with: of the same widths.
+const families = "font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"
+
+var (
+	oneFamily = regexp.MustCompile(`font-family:[^;"]*;`)
+	preamble  = regexp.MustCompile(`(?s)^.*?<svg`)
+	unusedXML = regexp.MustCompile(`\s*xmlns:xlink="[^"]*"`)
+)
+
+// SVG writes the drawing as an svg element, without the preamble of a document.
+func (d Drawing) SVG(w io.Writer) error {
+	c := vgsvg.NewWith(vgsvg.UseWH(d.width, d.height))
+	d.draw(draw.New(c))
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
+		return fmt.Errorf("writing a chart: %w", err)
+	}
+	out := preamble.ReplaceAll(b.Bytes(), []byte("<svg"))
+	out = unusedXML.ReplaceAll(out, nil)
+	_, err := w.Write(oneFamily.ReplaceAll(out, []byte(families)))
+	return err
+}
+
+// PNG writes the drawing as an image.
+func (d Drawing) PNG(w io.Writer) error {
+	c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(d.width, d.height), vgimg.UseDPI(pngDPI))}
+	d.draw(draw.New(c))
+	_, err := c.WriteTo(w)
+	return err
+}
+
+func (d Drawing) draw(c draw.Canvas) {
+	c.SetColor(d.plot.BackgroundColor)
+	c.Fill(c.Rectangle.Path())
+	c = draw.Crop(c, vg.Points(4), -vg.Points(4), vg.Points(4), -vg.Points(4))
+	d.plot.Draw(draw.Crop(c, 0, -d.right, 0, 0))
+	if d.legend != nil {
+		d.legend(draw.Crop(c, c.Size().X-d.right, 0, 0, 0))
+	}
+}
+
+// face is the charts' font in a size of points.
+func face(size float64) font.Font {
+	return font.Font{Typeface: "Liberation", Variant: "Sans", Size: vg.Points(size)}
+}
+
+// newPlot is an empty one in the charts' style.
+func newPlot(title string) *plot.Plot {
+	p := plot.New()
+	p.Title.Text = clip(title, 80)
+	p.Title.TextStyle.Font, p.Title.TextStyle.Color, p.Title.Padding = face(11), ink(), vg.Points(6)
+	for _, a := range []*plot.Axis{&p.X, &p.Y} {
+		a.Label.TextStyle.Font, a.Label.TextStyle.Color = face(9), quiet()
+		a.Tick.Label.Font, a.Tick.Label.Color = face(9), ink()
+		a.LineStyle.Color, a.Tick.LineStyle.Color = quiet(), quiet()
+	}
+	return p
+}
+
+// clip shortens a name to n characters, on one line: names come from files.
+func clip(s string, n int) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
