@@ -234,6 +234,17 @@ bench-containerd: deps ## containerd's snapshotters side by side, takes long; OU
 		bin/containerdbench --snapshotters overlayfs,devmapper,blockstore/devicemapper,blockstore/devicemapper/socket \
 		--operations 5 --base-size 2G --image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
 
+# Counts are what a run costs whatever the machine; three runs, since what goes on in the background only adds to them.
+.PHONY: bench-gate
+bench-gate: deps build ## count what our snapshotter calls on btrfs, against perf/counts; RENEW=1 writes that anew. 20 seconds
+	$(GO) build -trimpath -o bin/containerdbench ./perf/containerdbench
+	@mkdir -p out
+	for run in 1 2 3; do \
+		bin/containerdbench --snapshotters blockstore/btrfs --rounds 1 --warm-up 0 --operations 1 --layers 1 --crowds 1 --concurrent 1 \
+			--usage-files 4 --out out/counts-$$run.json >/dev/null || exit 1; \
+	done
+	bin/blockstore bench gate $(if $(RENEW),--renew) perf/counts/containerd-btrfs.json out/counts-1.json out/counts-2.json out/counts-3.json
+
 .PHONY: clean
 clean: ## remove what was built; the cache with the images stays
 	rm -rf bin out

@@ -58,7 +58,7 @@ Peers: ` + join(matrix.PeerNames()) + `.`,
 	f.BoolVar(&o.NoWarmUp, "no-warm-up", false, "no round before the recorded ones")
 	f.BoolVar(&o.noCounts, "no-counts", false, "do not count system calls, which needs strace")
 	f.StringVar(&o.out, "out", "", "write every sample as JSON into this `FILE` too")
-	cmd.AddCommand(a.benchInsideCommand())
+	cmd.AddCommand(a.benchInsideCommand(), a.benchReportCommand(), a.benchCompareCommand(), a.benchGateCommand())
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package chart
 import (
 	"math"
 	"strings"
+	"unicode"
 
 	"gonum.org/v1/plot"
 
@@ -81,14 +82,16 @@ func tickText(unit perf.Unit, v float64) string {
 	if v == 0 {
 		return "0"
 	}
-	number, name, found := strings.Cut(unit.Text(v), " ")
-	if strings.Contains(number, ".") && !strings.Contains(number, "/") {
+	text := unit.Text(v)
+	end := strings.IndexFunc(text, func(r rune) bool { return r != '.' && r != '-' && !unicode.IsDigit(r) })
+	if end < 0 {
+		end = len(text)
+	}
+	number, name := text[:end], text[end:]
+	if strings.Contains(number, ".") {
 		number = strings.TrimRight(strings.TrimRight(number, "0"), ".")
 	}
-	if !found {
-		return number
-	}
-	return number + " " + name
+	return number + name
 }
 
 // axisLabel is what an axis of the unit shows.

@@ -128,6 +128,7 @@ func TestTicks(t *testing.T) {
 		"linear":           {labels(perf.Seconds, false), 0, 0.05, []string{"0", "10 ms", "20 ms", "30 ms", "40 ms", "50 ms"}},
 		"linear bytes":     {labels(perf.Bytes, false), 0, 1000, []string{"0", "256 B", "512 B", "768 B"}},
 		"counts":           {labels(perf.Count, false), 0, 12, []string{"0", "5", "10"}},
+		"few per second":   {labels(perf.PerSecond, false), 0, 40, []string{"0", "10/s", "20/s", "30/s", "40/s"}},
 		"operations a sec": {labels(perf.PerSecond, false), 0, 900, []string{"0", "200/s", "400/s", "600/s", "800/s"}},
 	}
 	for name, test := range tests {

@@ -3,8 +3,10 @@ package chart
 import (
 	"bytes"
 	"fmt"
+	"html"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -35,6 +37,7 @@ var (
 	oneFamily = regexp.MustCompile(`font-family:[^;"]*;`)
 	preamble  = regexp.MustCompile(`(?s)^.*?<svg`)
 	unusedXML = regexp.MustCompile(`\s*xmlns:xlink="[^"]*"`)
+	oneText   = regexp.MustCompile(`<text ([^>]*font-size:([0-9.]+)px[^>]*)>([^<]*)</text>`)
 )
 
 // SVG writes the drawing as an svg element, without the preamble of a document.
@@ -47,8 +50,22 @@ func (d Drawing) SVG(w io.Writer) error {
 	}
 	out := preamble.ReplaceAll(b.Bytes(), []byte("<svg"))
 	out = unusedXML.ReplaceAll(out, nil)
-	_, err := w.Write(oneFamily.ReplaceAll(out, []byte(families)))
+	out = oneText.ReplaceAllFunc(oneFamily.ReplaceAll(out, []byte(families)), fixWidth)
+	_, err := w.Write(out)
 	return err
+}
+
+// fixWidth has a text take the width that it was laid out with, whatever font a
+// browser finds.
+func fixWidth(element []byte) []byte {
+	found := oneText.FindSubmatch(element)
+	size, err := strconv.ParseFloat(string(found[2]), 64)
+	if err != nil {
+		return element
+	}
+	laidOut := plot.DefaultTextHandler.Cache().Lookup(face(size), vg.Points(size))
+	width := laidOut.Width(html.UnescapeString(string(found[3])))
+	return fmt.Appendf(nil, `<text textLength="%.2f" lengthAdjust="spacingAndGlyphs" %s>%s</text>`, width.Points(), found[1], found[3])
 }
 
 // PNG writes the drawing as an image.

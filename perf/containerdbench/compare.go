@@ -48,10 +48,28 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 	if err := rounds(ctx, o, peers); err != nil {
 		return nil, err
 	}
+	scales(o, report)
 	if o.noCounts {
 		return report, nil
 	}
 	return report, counts(ctx, o, report, dir)
+}
+
+// scales says which rows differ in their scale only.
+func scales(o options, report *perf.Report) {
+	at := func(name, series string, n int, of string) {
+		for _, row := range report.Rows {
+			if row.Name == name {
+				row.Series, row.Scale, row.ScaleName = series, float64(n), of
+			}
+		}
+	}
+	for _, n := range o.layers {
+		at(rowUnpack(n), "unpack", n, "layers")
+	}
+	for _, n := range o.crowds {
+		at(rowCrowd(n), "prepare among others", n, "snapshots present")
+	}
 }
 
 // rounds are the recorded ones and those before them.

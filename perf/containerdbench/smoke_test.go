@@ -48,10 +48,14 @@ func smoke(t *testing.T, o options, counts bool) {
 	report, err := compare(t.Context(), o)
 	require.NoError(t, err)
 	nothingLeft(t, o.dir)
-	rows := map[string]int{}
+	rows, scales := map[string]int{}, map[string][]float64{}
 	for _, row := range report.Rows {
 		rows[row.Name] = len(row.Samples)
+		if row.Series != "" {
+			scales[row.Series] = append(scales[row.Series], row.Scale)
+		}
 	}
+	assert.Equal(t, map[string][]float64{"unpack": {1, 3}, "prepare among others": {1, 2}}, scales)
 	for _, name := range []string{rowPrepare, rowMounts, rowRemove, rowBoth, rowUsage, rowUnpack(1), rowUnpack(3), rowRealImage, rowConcurrent(3), rowCrowd(1), rowCrowd(2)} {
 		assert.Equal(t, len(o.snapshotters), rows[name], name)
 	}
