@@ -35,7 +35,7 @@ It ends with code 0 whatever changed; with --fail-if-worse a change for the wors
 ends in code 1.`,
 		example: "blockstore bench compare before.json after.json",
 		min:     2, max: 2,
-		run: func(_ context.Context, args []string) error { return a.benchCompare(o, args) },
+		run: func(ctx context.Context, args []string) error { return a.benchCompare(ctx, o, args) },
 	})
 	f := cmd.Flags()
 	f.BoolVar(&o.anywhere, "other-machine", false, "compare runs of different machines nevertheless")
@@ -44,12 +44,12 @@ ends in code 1.`,
 	return cmd
 }
 
-func (a *app) benchCompare(o benchCompareOptions, args []string) error {
-	before, err := a.readReport(args[0])
+func (a *app) benchCompare(ctx context.Context, o benchCompareOptions, args []string) error {
+	before, err := a.readReport(ctx, args[0])
 	if err != nil {
 		return err
 	}
-	after, err := a.readReport(args[1])
+	after, err := a.readReport(ctx, args[1])
 	if err != nil {
 		return err
 	}

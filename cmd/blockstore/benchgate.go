@@ -23,14 +23,14 @@ at. More than the baseline has, or nothing where it has something, ends in code 
 commit it.`,
 		example: "blockstore bench gate perf/counts/containerd-btrfs.json figures.json\nblockstore bench gate --renew perf/counts/containerd-btrfs.json figures.json",
 		min:     2, max: -1,
-		run: func(_ context.Context, args []string) error { return a.benchGate(renew, args) },
+		run: func(ctx context.Context, args []string) error { return a.benchGate(ctx, renew, args) },
 	})
 	cmd.Flags().BoolVar(&renew, "renew", false, "write the baseline from RESULT.json")
 	return cmd
 }
 
-func (a *app) benchGate(renew bool, args []string) error {
-	runs, err := a.readReports(args[1:])
+func (a *app) benchGate(ctx context.Context, renew bool, args []string) error {
+	runs, err := a.readReports(ctx, args[1:])
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (a *app) benchGate(renew bool, args []string) error {
 		return a.emit(b, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", args[0], plural(len(b.Limits), "limit")) })
 	}
 	var b gate.Baseline
-	err = a.readJSON(args[0], func(f io.Reader) (err error) {
+	err = a.readJSON(ctx, args[0], func(f io.Reader) (err error) {
 		b, err = gate.Read(f)
 		return err
 	})

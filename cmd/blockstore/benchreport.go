@@ -50,7 +50,7 @@ as images too, into a directory that is made if it is not there.`,
 }
 
 func (a *app) benchReport(ctx context.Context, o benchReportOptions, args []string) error {
-	reports, err := a.readReports(args)
+	reports, err := a.readReports(ctx, args)
 	if err != nil {
 		return err
 	}
@@ -105,10 +105,10 @@ func fileName(title string) string {
 	return name[:min(len(name), 60)]
 }
 
-func (a *app) readReports(names []string) ([]*perf.Report, error) {
+func (a *app) readReports(ctx context.Context, names []string) ([]*perf.Report, error) {
 	var reports []*perf.Report
 	for _, name := range names {
-		r, err := a.readReport(name)
+		r, err := a.readReport(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -118,9 +118,9 @@ func (a *app) readReports(names []string) ([]*perf.Report, error) {
 }
 
 // readReport reads the JSON of a benchmark.
-func (a *app) readReport(name string) (*perf.Report, error) {
+func (a *app) readReport(ctx context.Context, name string) (*perf.Report, error) {
 	var r *perf.Report
-	err := a.readJSON(name, func(f io.Reader) (err error) {
+	err := a.readJSON(ctx, name, func(f io.Reader) (err error) {
 		r, err = perf.Read(f)
 		return err
 	})
@@ -128,9 +128,9 @@ func (a *app) readReport(name string) (*perf.Report, error) {
 }
 
 // readJSON has read read a file, or stdin for "-".
-func (a *app) readJSON(name string, read func(io.Reader) error) error {
+func (a *app) readJSON(ctx context.Context, name string, read func(io.Reader) error) error {
 	if name == "-" {
-		return wrapName("stdin", read(a.stdin))
+		return wrapName("stdin", read(a.input(ctx, name)))
 	}
 	path, err := a.file(name)
 	if err != nil {
