@@ -103,9 +103,10 @@ func Settle() error {
 
 // bindState hides the stores that the root may have and puts empty directories
 // of the scratch disk there: no overlay file system can be stacked on a root
-// that is an overlay.
+// that is an overlay, and what a program of the host writes there meanwhile, such as
+// skopeo's database of blobs, would be seen half written.
 func bindState() error {
-	for _, name := range []string{"blockstore", "docker", "containerd"} {
+	for _, name := range []string{"blockstore", "docker", "containerd", "containers"} {
 		from, to := filepath.Join(ScratchDir, ".lib", name), filepath.Join("/var/lib", name)
 		for _, dir := range []string{from, to} {
 			if err := os.MkdirAll(dir, 0o711); err != nil {

@@ -18,8 +18,8 @@
 //     writing: results leave the machine there.
 //   - $BSTEST_DIR (also $TMPDIR) is an ext4 file system on a disk of its own.
 //     Loop devices want it: on tmpfs they refuse direct I/O, and on overlay a
-//     sparse file costs memory. /var/lib/blockstore, /var/lib/docker and
-//     /var/lib/containerd lie there too, empty at each boot.
+//     sparse file costs memory. /var/lib/blockstore, /var/lib/docker,
+//     /var/lib/containerd and /var/lib/containers lie there too, empty at each boot.
 //   - root's rights, one CPU, cgroup v2, no network but lo, no udev
 //     (DM_DISABLE_UDEV=1), /dev/null as stdin. BLOCKSTORE_MACHINE=uml says
 //     where it is.

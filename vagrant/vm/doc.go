@@ -28,8 +28,8 @@
 //   - --share DIR shows a host directory at its own path for reading and
 //     writing: results leave the machine there.
 //   - $BSTEST_DIR (also $TMPDIR) is an ext4 file system on a disk of its own.
-//     /var/lib/blockstore, /var/lib/docker and /var/lib/containerd lie there,
-//     empty at each boot.
+//     /var/lib/blockstore, /var/lib/docker, /var/lib/containerd and
+//     /var/lib/containers lie there, empty at each boot.
 //   - root's rights, two CPUs, cgroup v2, no network but lo, /dev/null as
 //     stdin. BLOCKSTORE_MACHINE=vm says where it is. Modules load by
 //     themselves when a device node, a file system or a target is first used.
