@@ -69,6 +69,7 @@ func TestUnitsFitTheProgram(t *testing.T) {
 	require.NoError(t, cmd.ParseFlags(args))
 	require.Contains(t, service, "\nKillMode=process\n")
 	require.Contains(t, service, "\nType=notify\n")
+	require.NotContains(t, service, "\nSockets=", "it would start the sockets that are not enabled")
 	before := regexp.MustCompile(`(?m)^Before=(.*)$`).FindStringSubmatch(service)
 	require.NotNil(t, before)
 	for _, d := range doors() {
@@ -78,7 +79,7 @@ func TestUnitsFitTheProgram(t *testing.T) {
 		require.Contains(t, socket, "\nFileDescriptorName="+d.name+"\n")
 		require.Contains(t, socket, "\nSocketMode=0600\n")
 		require.Contains(t, socket, "\nBefore="+d.name+".service\n")
-		require.Contains(t, service, "\nSockets="+name+"\n")
+		require.Contains(t, socket, "\nService=blockstore.service\n")
 		require.Contains(t, strings.Fields(before[1]), d.name+".service")
 	}
 }
