@@ -30,8 +30,7 @@
 // machine with systemd or udev where one of the reasons names that. It comes
 // last, since beside the others it would take their processors. Packages given
 // with --uml-all or --vm-all run there as well, whole: their tests take
-// another driver on another kernel. Those of --uml-all do not wait for the
-// host's tier: they begin with it and yield to it (nice(1)).
+// another driver on another kernel.
 //
 // What ran of the drivers' conformance suite is one table: a row per case, a column
 // per name that a test gave to drivertest.Column.

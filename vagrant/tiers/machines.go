@@ -37,10 +37,9 @@ type kernel struct {
 
 // machineRun is tests of one package in one machine.
 type machineRun struct {
-	pkg    string
-	run    string   // -test.run's expression; empty for all
-	flags  []string // of the machine's program
-	yields bool     // to the host's tests, which run beside it
+	pkg   string
+	run   string   // -test.run's expression; empty for all
+	flags []string // of the machine's program
 }
 
 // machines are those of one tier, and what they have found.
@@ -74,22 +73,16 @@ func runMachines(ctx context.Context, o options, k kernel, selection map[string]
 	if err != nil {
 		return newTier(k.tier), err
 	}
-	m.begin(ctx, selection, false)
-	return m.end()
-}
-
-// begin has a selection run and does not wait for it.
-func (m *machines) begin(ctx context.Context, selection map[string][]string, yields bool) {
-	m.wg.Go(func() {
-		for _, run := range m.deal(selection) {
-			m.slots <- struct{}{}
-			m.wg.Go(func() {
-				defer func() { <-m.slots }()
-				run.yields = yields
-				m.run(ctx, run)
-			})
-		}
-	})
+	for _, run := range m.deal(selection) {
+		m.slots <- struct{}{}
+		m.wg.Go(func() {
+			defer func() { <-m.slots }()
+			m.run(ctx, run)
+		})
+	}
+	m.wg.Wait()
+	m.gather.tier.seconds = time.Since(m.begun).Seconds()
+	return m.gather.tier, errors.Join(append(m.gather.errs, os.RemoveAll(m.work))...)
 }
 
 func (m *machines) run(ctx context.Context, run machineRun) {
@@ -99,13 +92,6 @@ func (m *machines) run(ctx context.Context, run machineRun) {
 		one, err = m.runPackage(ctx, run)
 	}
 	m.gather.add(one, err)
-}
-
-// end waits for all that was begun and gives what it has found.
-func (m *machines) end() (*tier, error) {
-	m.wg.Wait()
-	m.gather.tier.seconds = time.Since(m.begun).Seconds()
-	return m.gather.tier, errors.Join(append(m.gather.errs, os.RemoveAll(m.work))...)
 }
 
 // stopped is how the program that boots says that the machine, and not the test, came to an end.
@@ -211,11 +197,7 @@ func (m *machines) runPackage(ctx context.Context, run machineRun) (*tier, error
 		t.results[testKey{pkg: run.pkg}] = result{outcome: failed, output: b.complaint}
 		return t, nil
 	}
-	args := []string{"tool", "test2json", "-t", "-p", run.pkg}
-	if run.yields {
-		args = append(args, "nice", "-n", "5")
-	}
-	args = append(args, m.program, "--mem", m.o.memory, "--still", m.o.still.String(), "--timeout", (m.timeout + time.Minute).String())
+	args := []string{"tool", "test2json", "-t", "-p", run.pkg, m.program, "--mem", m.o.memory, "--still", m.o.still.String(), "--timeout", (m.timeout + time.Minute).String()}
 	args = slices.Concat(args, run.flags, m.o.machineFlags, []string{"--", b.binary, "-test.v=test2json", "-test.timeout=" + m.timeout.String()})
 	if run.run != "" {
 		args = append(args, "-test.run="+run.run)

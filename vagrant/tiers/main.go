@@ -136,20 +136,13 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 		return err
 	}
 	defer func() { err = errors.Join(err, sweep(dir)) }()
-	var early *earlier
-	if slices.Contains(more, umlTier) {
-		if early, err = beginEarly(ctx, o); err != nil {
-			return err
-		}
-		defer early.end()
-	}
 	host, hostErr := runHost(ctx, o, dir, hostFlags)
 	tiers, errs := []*tier{host}, []error{hostErr}
 	for _, name := range more {
 		if ctx.Err() != nil {
 			break
 		}
-		t, err := runTier(ctx, o, name, tiers, early)
+		t, err := runTier(ctx, o, name, tiers)
 		errs = append(errs, err)
 		if t != nil {
 			tiers = append(tiers, t)
@@ -163,20 +156,23 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 
 // runTier runs a tier in machines after the others, or returns nil when none
 // has left anything to it.
-func runTier(ctx context.Context, o options, name string, before []*tier, early *earlier) (*tier, error) {
+func runTier(ctx context.Context, o options, name string, before []*tier) (*tier, error) {
 	whole, err := wholePackages(ctx, o, name)
 	if err != nil {
 		return nil, err
 	}
-	if name == umlTier {
-		return early.others(ctx, umlSelection(before[0], whole, o.umlLeave))
+	k := umlKernel(o)
+	selection := umlSelection(before[0], whole, o.umlLeave)
+	if name == vmTier {
+		var flags map[string][]string
+		leaveOut(before, o.vmLeave)
+		selection, flags = vmSelection(before, whole)
+		k = vmKernel(o, flags)
 	}
-	leaveOut(before, o.vmLeave)
-	selection, flags := vmSelection(before, whole)
 	if len(selection) == 0 {
 		return nil, nil
 	}
-	return runMachines(ctx, o, vmKernel(o, flags), selection)
+	return runMachines(ctx, o, k, selection)
 }
 
 // leaveOut has the report say of tests that the vm tier is not to run why that is.
