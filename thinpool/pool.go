@@ -146,7 +146,7 @@ func (p *Pool) bringUp(ctx context.Context, backing *disks) (adopted bool, err e
 
 // start activates a pool that was down.
 func (p *Pool) start(ctx context.Context, backing *disks) error {
-	if err := p.config.undoTorn(ctx, backing); err != nil {
+	if err := undoTorn(ctx, backing.metadata.path); err != nil {
 		return err
 	}
 	return p.activatePool(ctx, backing)

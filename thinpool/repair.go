@@ -113,6 +113,9 @@ func (r *repair) mend(ctx context.Context) error {
 	if err := unused(c.Metadata); err != nil { // which the tools would take for damage
 		return err
 	}
+	if err := undoTorn(ctx, c.Metadata); err != nil { // thin_check takes it for damage, and it is none
+		return err
+	}
 	r.Say("checking the metadata in " + c.Metadata + " (thin_check)")
 	said, err := r.tools.run(ctx, r.tools.check, c.Metadata)
 	if errors.Is(err, ErrCorrupt) {

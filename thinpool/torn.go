@@ -12,12 +12,11 @@ import (
 	"blockstore.dev/blockstore/thinpool/metadata"
 )
 
-// undoTorn mends, in the metadata of a pool that is down, the trace of a metadata snapshot that a power cut met while it
-// was taken or released (see metadata.View.HeldRoot): the superblock gets the word back that belongs to the last commit.
+// undoTorn mends, in the metadata of a pool that is down, the trace of a metadata snapshot that a power cut or a commit that
+// failed met while it was taken or released (see metadata.View.HeldRoot): the superblock gets the word back that belongs to the last commit.
 // The kernel would believe the torn one: it would release what was never counted, and take blocks that are in use for
 // free. Metadata that are damaged otherwise are left to the pool's state and its check.
-func (c Config) undoTorn(ctx context.Context, backing *disks) error {
-	path := backing.metadata.path
+func undoTorn(ctx context.Context, path string) error {
 	said, counted, err := heldRoots(ctx, path)
 	if errors.Is(err, metadata.ErrCorrupt) || err == nil && said == counted {
 		return nil

@@ -176,9 +176,11 @@ func TestCreateIsOneMessage(t *testing.T) {
 	calls = s.called(func() { require.NoError(t, s.driver.Remove(t.Context(), 16)) })
 	t.Logf("removing: %v", calls)
 	require.Equal(t, []string{
-		"DEV_REMOVE",                                                            // is it active
-		"TABLE_STATUS",                                                          // which device has the metadata, that say what it has alone
-		"DEV_CREATE", "TABLE_LOAD", "DEV_SUSPEND", "TABLE_STATUS", "DEV_REMOVE", // discard
+		"DEV_REMOVE",                              // is it active
+		"TABLE_STATUS",                            // which device has the metadata, that say what it has alone
+		"DEV_CREATE", "TABLE_LOAD", "DEV_SUSPEND", // discard
+		"TABLE_STATUS", "TABLE_STATUS", // how much is mapped, and which device has the data, for others' traffic there
+		"DEV_REMOVE",
 		"TARGET_MSG", "TABLE_STATUS", // delete
 	}, calls)
 }
