@@ -195,26 +195,26 @@ func spareOfACommit(t *testing.T, e *env) {
 		t.Skip("the driver makes no volume on top of one that it seals")
 	}
 	e.s.KeepSpares()
-	parent, mib := "", strings.Repeat("x", 1<<20)
+	parent, text := "", strings.Repeat("x", 8<<20)
 	for i := range 3 {
 		active, layer := fmt.Sprint("active ", i), fmt.Sprint("layer ", i)
 		in := e.create(active, parent)
 		require.Zero(t, e.s.SparesReady(), "layer %d took the spare of the one below", i)
 		dir := e.lent(active)
-		e.write(dir, fmt.Sprint("f", i), mib)
+		e.write(dir, fmt.Sprint("f", i), text)
 		e.ok(mount.Unmount(dir))
 		frozen, err := e.s.Freeze(e.ctx(), active, snapshot.FreezeRequest{Name: layer})
 		e.ok(err)
 		require.True(t, frozen.Volume.Sealed)
 		require.Equal(t, in.Volume.ID, frozen.Volume.ID)
 		require.Equal(t, 1, e.s.SparesReady())
-		require.GreaterOrEqual(t, frozen.Usage.Added, int64(1<<20))
+		require.GreaterOrEqual(t, frozen.Usage.Added, int64(8<<20))
 		e.clean()
 		parent = layer
 	}
 	e.in(parent, func(dir string) {
 		for i := range 3 {
-			require.Equal(t, mib, e.read(dir, fmt.Sprint("f", i)))
+			require.Equal(t, text, e.read(dir, fmt.Sprint("f", i)))
 		}
 		require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "g"), nil, 0o600), unix.EROFS)
 	})
@@ -224,7 +224,7 @@ func spareOfACommit(t *testing.T, e *env) {
 	require.Empty(t, e.differences("c", parent))
 	usage, err := e.s.Usage(e.ctx(), "c")
 	e.ok(err)
-	require.Less(t, usage.Added, int64(1<<20), "what the layer has is not the container's")
+	require.Less(t, usage.Added, int64(8<<20), "what the layer has is not the container's")
 	e.in("c", func(dir string) { e.write(dir, "g", "of c") })
 	require.Equal(t, []string{"/g A"}, e.differences("c", parent))
 
