@@ -22,13 +22,13 @@ import (
 )
 
 // clocked has a history's operations take their times from a counter, there being no log.
-func clocked(h *history, clock *atomic.Int64) {
-	h.mark = func(o *op, what string, _ effect) error {
+func clocked(h *history, clock *atomic.Int64, untold *atomic.Bool) {
+	h.mark = func(o *op, what string, e effect) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if now := int(clock.Add(1)); what == "begun" {
 			o.begun = now
-		} else {
+		} else if e.in == nil || !untold.Load() {
 			o.done = now
 		}
 		return nil
@@ -44,8 +44,9 @@ type broken struct {
 	check bool
 	// early: the disk works again while some workers have not noticed.
 	early bool
-	// open: what it finds is not explained yet; docs/reliability.md. Only a soak runs it.
-	open bool
+	// untold: the kernel does not tell every device of a commit that fails (thinpool: TestFlushAfterFailedCommitIsNotTold), so
+	// that a file is not promised which was synced in a container while the disk was broken.
+	untold bool
 }
 
 func breakages() []broken {
@@ -62,7 +63,7 @@ func breakages() []broken {
 		}},
 		{name: "metadata/error", part: "metadata", how: whole(metadata, dm.ErrorTarget{})},
 		{name: "metadata/error and back", part: "metadata", how: whole(metadata, dm.ErrorTarget{}), early: true},
-		{name: "metadata/writes fail", part: "metadata", check: true, open: true, how: func(d *disk) dm.Table {
+		{name: "metadata/writes fail", part: "metadata", check: true, untold: true, how: func(d *disk) dm.Table {
 			return dm.NewTable(8, dm.Linear{Device: d.under}). // the superblock can be written, and says what happened
 										Append(d.metadata-8, dm.Flakey{Device: d.under, Offset: 8, Down: 600, ErrorWrites: true})
 		}},
@@ -95,9 +96,6 @@ func TestDeviceErrors(t *testing.T) {
 	for cycle := range cycles {
 		for _, how := range breakages() {
 			if !t.Run(how.name, func(t *testing.T) {
-				if how.open && os.Getenv("BLOCKSTORE_SOAK_ERROR_CYCLES") == "" {
-					t.Skip("fails now and then, which docs/reliability.md has under Open: only make soak runs it")
-				}
 				r.t = t
 				b.round(how, cycle)
 			}) {
@@ -112,6 +110,7 @@ type breaking struct {
 	killing
 	disk   *disk
 	tick   atomic.Int64
+	untold atomic.Bool // what is synced now may be lost and nobody told
 	worker int
 }
 
@@ -122,7 +121,7 @@ func (b *breaking) round(how broken, cycle int) {
 	s, err := snapshot.Open(b.ctx(), options(b.root))
 	b.rig.ok(err)
 	before := len(b.h.ops)
-	clocked(&b.h, &b.tick)
+	clocked(&b.h, &b.tick, &b.untold)
 	const workers, warm, most = 3, 12, 60
 	var acknowledged, failures atomic.Int64
 	begun, failed := make(chan struct{}), make(chan error, workers)
@@ -146,6 +145,7 @@ func (b *breaking) round(how broken, cycle int) {
 		})
 	}
 	<-begun
+	b.untold.Store(how.untold)
 	d.swap(how.part, how.how(d))
 	broke := time.Now()
 	first := <-failed
@@ -157,6 +157,7 @@ func (b *breaking) round(how broken, cycle int) {
 		d.swap(how.part, d.whole(how.part))
 	}
 	t.Logf("%d workers of %d failed, the last after %v; the first said: %v", failures.Load(), workers, time.Since(broke).Round(time.Millisecond), first)
+	b.untold.Store(false)
 	require.NotZero(t, failures.Load(), "a broken disk goes unnoticed")
 	b.letGo(s)
 	sb, err := thinpool.ReadSuperblock(d.part("metadata"))

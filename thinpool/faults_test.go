@@ -147,9 +147,23 @@ func TestFailedCommitNeedsCheck(t *testing.T) {
 	require.Equal(t, []dm.DeviceID{1}, ids(all))
 }
 
-// TestFlushAfterFailedCommit: when a commit fails, not only who asked for it is told, but also another device whose new
-// blocks were in it, when it flushes.
+// When a commit fails, who asked for it is told. Another device whose new blocks were in it is told only if nothing is mapped at its
+// beginning. The kernel forgets, before the commit can fail, that such a device has changed (dm-thin-metadata.c,
+// __write_changed_details), and of an empty flush, as a file system's is, it then asks only whether the first block is there. So
+// a file that was synced may be lost, which docs/reliability.md says.
+
 func TestFlushAfterFailedCommit(t *testing.T) {
+	require.Error(t, flushAfterFailedCommit(t, false))
+}
+
+// TestFlushAfterFailedCommitIsNotTold fails on a kernel that has mended it: then what docs/reliability.md says can go.
+func TestFlushAfterFailedCommitIsNotTold(t *testing.T) {
+	require.NoError(t, flushAfterFailedCommit(t, true))
+}
+
+// flushAfterFailedCommit is what a device's flush returns after another one's has failed, and the new block of both is gone.
+func flushAfterFailedCommit(t *testing.T, begins bool) error {
+	t.Helper()
 	w := newWorld(t)
 	if _, err := w.dm.ProbeTarget(t.Context(), "flakey"); err != nil {
 		t.Skipf("no dm-flakey in this kernel: %v", err)
@@ -158,20 +172,25 @@ func TestFlushAfterFailedCommit(t *testing.T) {
 	require.NoError(t, p.CreateThin(t.Context(), 2))
 	require.NoError(t, p.CreateThin(t.Context(), 3))
 	one, other := w.activate(p, 2), w.activate(p, 3)
+	if begins {
+		require.NoError(t, w.fill(other, 0, 1, 'x'))
+	}
 	metadata.swap(dm.NewTable(8, dm.Linear{Device: metadata.under}).
 		Append(metadata.length-8, dm.Flakey{Device: metadata.under, Offset: 8, Down: 600, ErrorWrites: true}))
 	block := bytes.Repeat([]byte{'x'}, 1<<16)
-	_, err := other.WriteAt(block, 0)
+	_, err := other.WriteAt(block, 5<<16)
 	require.NoError(t, err)
 	_, err = one.WriteAt(block, 0)
 	require.NoError(t, err)
 	require.Error(t, one.Sync(), "the commit fails")
-	require.Error(t, other.Sync(), "its block is gone")
+	err = other.Sync()
+	require.Zero(t, w.first(other, 5), "its block is gone")
 	w.closeAll()
 	metadata.swap(metadata.whole())
 	require.NoError(t, p.Deactivate(t.Context(), 2))
 	require.NoError(t, p.Deactivate(t.Context(), 3))
 	require.NoError(t, p.Close(t.Context()))
+	return err
 }
 
 // TestOdometer: at 2^24 snapshots the kernel corrupts data in silence; we stop before.
