@@ -5,10 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
-	"time"
 
 	"blockstore.dev/blockstore/internal/systrace"
 	"blockstore.dev/blockstore/perf"
@@ -16,9 +12,6 @@ import (
 
 // countVerb is this program's first argument where it performs what is counted.
 const countVerb = "count"
-
-// countWait is how long a child has to clean up when the run is interrupted.
-const countWait = 2 * time.Minute
 
 // counted are the rows with counts, by the mark of the operation in a trace.
 func counted() []struct{ mark, row string } {
@@ -43,32 +36,17 @@ func counts(ctx context.Context, o options, report *perf.Report, dir string) err
 		}
 	}
 	for _, c := range counted() {
-		for _, part := range parts() {
+		for _, part := range perf.CallCounts() {
 			of := map[string]int{}
 			for _, name := range o.snapshotters {
 				if calls, ok := tallies[name][c.mark]; ok {
-					of[name] = part.number(calls)
+					of[name] = part.Number(calls)
 				}
 			}
-			addCounts(report, c.row, part.name, of)
+			addCounts(report, c.row, part.Name, of)
 		}
 	}
 	return nil
-}
-
-// part is a count below a row.
-type part struct {
-	name   string
-	number func(systrace.Tally) int
-}
-
-// parts are in the order in which they are added: the last stands first.
-func parts() []part {
-	return []part{
-		{"waits for the disk", systrace.Tally.Syncs},
-		{"ioctls", systrace.Tally.Ioctls},
-		{"programs started", func(t systrace.Tally) int { return t.Sum("execve") }},
-	}
 }
 
 // addCounts leaves out what nobody does.
@@ -87,27 +65,12 @@ func addCounts(report *perf.Report, row, part string, of map[string]int) {
 // count performs each operation in a child under strace and returns its calls by the
 // operation's mark.
 func count(ctx context.Context, o options, dir, name string) (map[string]systrace.Tally, error) {
-	trace := filepath.Join(dir, "trace")
-	defer os.Remove(trace)
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	args := append(systrace.Arguments(trace), self, countVerb)
-	cmd := exec.CommandContext(ctx, "strace", append(args, o.flags(name, dir)...)...)
-	// The child takes its own storage back: it is told to end, not killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = countWait
-	if _, err := perf.OutputOf(cmd); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(trace)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return systrace.Read(f)
+	_, calls, err := perf.Traced(ctx, dir, append([]string{self, countVerb}, o.flags(name, dir)...)...)
+	return calls, err
 }
 
 // countInside is the child: the operations once to wake everything up, and once

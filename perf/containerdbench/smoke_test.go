@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,10 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"blockstore.dev/blockstore/dm"
-	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/perf/perftest"
 	"blockstore.dev/blockstore/snapshot/btrfs"
-	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/snapshot/thin"
 )
 
@@ -47,7 +44,7 @@ func smoke(t *testing.T, o options, counts bool) {
 	o.image = tinyImage(t)
 	report, err := compare(t.Context(), o)
 	require.NoError(t, err)
-	nothingLeft(t, o.dir)
+	perftest.NothingLeft(t, o.dir, "bstest-containerdbench-")
 	rows, scales := map[string]int{}, map[string][]float64{}
 	for _, row := range report.Rows {
 		rows[row.Name] = len(row.Samples)
@@ -67,76 +64,37 @@ func smoke(t *testing.T, o options, counts bool) {
 	t.Log("\n" + text.String())
 }
 
-// nothingLeft: no file, mount or device stays.
-func nothingLeft(t *testing.T, dir string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	assert.Empty(t, entries)
-	below, err := mount.Below(dir)
-	require.NoError(t, err)
-	assert.Empty(t, below)
-	client, err := dm.Open(dm.Options{})
-	if errors.Is(err, dm.ErrNotSupported) {
-		return
-	}
-	require.NoError(t, err)
-	defer client.Close()
-	devices, err := client.List(context.WithoutCancel(t.Context()), dm.Prefix{Name: "bstest-containerdbench-"})
-	require.NoError(t, err)
-	assert.Empty(t, devices)
-}
-
-// workDir is on a disk's file system.
-func workDir(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts file systems")
-	}
-	dir, err := os.MkdirTemp(os.Getenv("BSTEST_DIR"), "bstest-smoke-")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return dir
-}
-
-func needs(t *testing.T, kind snapshot.Kind) {
-	t.Helper()
-	if err := kind.Probe(t.Context()); err != nil {
-		t.Skip(err)
-	}
-}
-
 func TestSmoke(t *testing.T) {
-	dir := workDir(t)
-	needs(t, btrfs.Kind{})
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, btrfs.Kind{})
 	smoke(t, tiny(dir, defaultKinds()...), true)
 }
 
 func TestSmokeDevmapper(t *testing.T) {
-	dir := workDir(t)
-	needs(t, thin.Kind{})
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, thin.Kind{})
 	smoke(t, tiny(dir, "devmapper", "blockstore/devicemapper", "blockstore/devicemapper/socket"), false)
 }
 
 // TestInterrupted: what was made by then is taken back.
 func TestInterrupted(t *testing.T) {
-	dir := workDir(t)
+	dir := perftest.WorkDir(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := compare(ctx, tiny(dir, "overlayfs", "native"))
 	require.ErrorIs(t, err, context.Canceled)
-	nothingLeft(t, dir)
+	perftest.NothingLeft(t, dir, "bstest-containerdbench-")
 }
 
 // TestFailed: a peer that cannot be made ends the run, and nothing of those before it
 // stays.
 func TestFailed(t *testing.T) {
-	dir := workDir(t)
-	needs(t, btrfs.Kind{})
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, btrfs.Kind{})
 	o := tiny(dir, "overlayfs", ours+"btrfs")
 	o.usageFiles = 1 << 20 // more than the disk holds
 	o.diskSize = 200 << 20
 	_, err := compare(t.Context(), o)
 	require.ErrorContains(t, err, "no space left")
-	nothingLeft(t, dir)
+	perftest.NothingLeft(t, dir, "bstest-containerdbench-")
 }

@@ -8,16 +8,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"syscall"
-	"time"
+	"slices"
 
 	"blockstore.dev/blockstore/internal/systrace"
 	"blockstore.dev/blockstore/perf"
 )
-
-// countWait is how long a child has to clean up when the run is interrupted.
-const countWait = 2 * time.Minute
 
 // count adds what the peers' operations call, each in a child under strace.
 func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
@@ -34,10 +29,9 @@ func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
 			if !b.report.Has(row) { // only at the scale that is counted
 				continue
 			}
-			// The last stands first.
-			b.report.AddPart(row, "waits for the disk", perf.Count, s.peer.Name, float64(t.Syncs()))
-			b.report.AddPart(row, "ioctls", perf.Count, s.peer.Name, float64(t.Ioctls()))
-			b.report.AddPart(row, "programs started", perf.Count, s.peer.Name, float64(t.Sum("execve")))
+			for _, c := range perf.CallCounts() {
+				b.report.AddPart(row, c.Name, perf.Count, s.peer.Name, float64(c.Number(t)))
+			}
 		}
 	}
 	return nil
@@ -45,8 +39,6 @@ func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
 
 // trace runs one workload on one peer and returns its calls by row.
 func (b *bench) trace(ctx context.Context, workload, peer string) (map[string]systrace.Tally, error) {
-	trace := filepath.Join(b.dir, "trace")
-	defer os.Remove(trace)
 	inside := b.o
 	inside.Workloads, inside.Peers, inside.Dir = []string{workload}, []string{peer}, b.dir
 	inside.Scale, inside.Rounds = b.o.Scale.counting(), 1
@@ -54,28 +46,13 @@ func (b *bench) trace(ctx context.Context, workload, peer string) (map[string]sy
 	if err != nil {
 		return nil, err
 	}
-	args := append(systrace.Arguments(trace), append(b.o.Counter, string(text))...)
-	cmd := exec.CommandContext(ctx, "strace", args...)
-	// The child takes its own storage back: it is told to end, not killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-	cmd.WaitDelay = countWait
-	said, err := perf.OutputOf(cmd)
+	said, byMark, err := perf.Traced(ctx, b.dir, append(slices.Clone(b.o.Counter), string(text))...)
 	if err != nil {
 		return nil, err
 	}
 	var rows []string
 	if err := json.Unmarshal([]byte(said), &rows); err != nil {
 		return nil, fmt.Errorf("the counted child said %q: %w", said, err)
-	}
-	f, err := os.Open(trace)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	byMark, err := systrace.Read(f)
-	if err != nil {
-		return nil, err
 	}
 	tallies := map[string]systrace.Tally{}
 	for i, row := range rows {

@@ -3,7 +3,6 @@ package matrix
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,12 +13,10 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/perf"
 	"blockstore.dev/blockstore/perf/peers"
-	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/perf/perftest"
 	"blockstore.dev/blockstore/snapshot/btrfs"
-	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/snapshot/thin"
 )
 
@@ -45,45 +42,6 @@ func tiny(dir string) Options {
 	}
 }
 
-// workDir is on a disk's file system.
-func workDir(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: it mounts file systems")
-	}
-	dir, err := os.MkdirTemp(os.Getenv("BSTEST_DIR"), "bstest-smoke-")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	return dir
-}
-
-func needs(t *testing.T, kind snapshot.Kind) {
-	t.Helper()
-	if err := kind.Probe(t.Context()); err != nil {
-		t.Skip(err)
-	}
-}
-
-// nothingLeft: no file, mount or device stays.
-func nothingLeft(t *testing.T, dir string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	assert.Empty(t, entries)
-	below, err := mount.Below(dir)
-	require.NoError(t, err)
-	assert.Empty(t, below)
-	client, err := dm.Open(dm.Options{})
-	if errors.Is(err, dm.ErrNotSupported) {
-		return
-	}
-	require.NoError(t, err)
-	defer client.Close()
-	devices, err := client.List(context.WithoutCancel(t.Context()), dm.Prefix{Name: "bstest-matrix-"})
-	require.NoError(t, err)
-	assert.Empty(t, devices)
-}
-
 // smoke runs everything once and looks at the report and at what is left.
 func smoke(t *testing.T, o Options) *perf.Report {
 	t.Helper()
@@ -99,7 +57,7 @@ func smoke(t *testing.T, o Options) *perf.Report {
 	}
 	report, err := Run(t.Context(), o)
 	require.NoError(t, err)
-	nothingLeft(t, o.Dir)
+	perftest.NothingLeft(t, o.Dir, "bstest-matrix-")
 	for _, w := range report.Workloads {
 		assert.NotZero(t, done[w.Name], "rows of %s", w.Name)
 	}
@@ -132,8 +90,8 @@ func able() (n int) {
 
 // TestSmoke is the whole matrix on some peers, and what all others must be able to do.
 func TestSmoke(t *testing.T) {
-	dir := workDir(t)
-	needs(t, btrfs.Kind{})
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, btrfs.Kind{})
 	o := tiny(dir)
 	o.Peers = []string{peers.PlainBtrfs, peers.OverlayOnExt4, peers.OursOnBtrfs}
 	report := smoke(t, o)
@@ -146,8 +104,8 @@ func TestSmoke(t *testing.T) {
 // TestSmokePool is the same in User Mode Linux, on thin pools, where everything costs a
 // hundred times more.
 func TestSmokePool(t *testing.T) {
-	dir := workDir(t)
-	needs(t, thin.Kind{})
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, thin.Kind{})
 	o := tiny(dir)
 	o.Peers = []string{peers.PlainThin, peers.OursOnPool}
 	report := smoke(t, o)
@@ -158,8 +116,8 @@ func TestSmokePool(t *testing.T) {
 
 // TestCounts: system calls stand beside times, and our own operations start no program.
 func TestCounts(t *testing.T) {
-	dir := workDir(t)
-	needs(t, btrfs.Kind{})
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, btrfs.Kind{})
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip(err)
 	}
@@ -182,8 +140,8 @@ func TestCounts(t *testing.T) {
 
 // TestInterrupted: what was made by then is taken back.
 func TestInterrupted(t *testing.T) {
-	dir := workDir(t)
-	needs(t, btrfs.Kind{})
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, btrfs.Kind{})
 	ctx, cancel := context.WithCancel(t.Context())
 	o := tiny(dir)
 	o.Workloads = []string{"W1"}
@@ -194,12 +152,12 @@ func TestInterrupted(t *testing.T) {
 	}
 	_, err := Run(ctx, o)
 	require.ErrorIs(t, err, context.Canceled)
-	nothingLeft(t, dir)
+	perftest.NothingLeft(t, dir, "bstest-matrix-")
 }
 
 // TestRefused: what was asked for by name and cannot be done is an error that says why.
 func TestRefused(t *testing.T) {
-	dir := workDir(t)
+	dir := perftest.WorkDir(t)
 	for name, c := range map[string]struct {
 		change func(*Options)
 		want   string
@@ -217,7 +175,7 @@ func TestRefused(t *testing.T) {
 			c.change(&o)
 			_, err := Run(t.Context(), o)
 			assert.ErrorContains(t, err, c.want)
-			nothingLeft(t, dir)
+			perftest.NothingLeft(t, dir, "bstest-matrix-")
 		})
 	}
 }
