@@ -111,5 +111,6 @@ func watchWriter(dir string, do func() error) (perf.Samples, error) {
 	}()
 	err = do()
 	close(stop)
-	return took, errors.Join(err, <-ended, f.Close())
+	err = errors.Join(err, <-ended, f.Close()) // before took is read, which the writer has until then
+	return took, err
 }
