@@ -21,6 +21,11 @@ const nodeSize Bytes = 8 << 10
 // it is gone after the test.
 func newFS(t *testing.T) *FS {
 	t.Helper()
+	return formatted(t, FormatOptions{SingleMetadata: true, Label: "bstest", NodeSize: nodeSize})
+}
+
+func formatted(t testing.TB, o FormatOptions) *FS {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to mount a file system")
 	}
@@ -34,7 +39,7 @@ func newFS(t *testing.T) *FS {
 	file := filepath.Join(dir, "bstest.img")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	require.NoError(t, os.Truncate(file, 1<<30))
-	require.NoError(t, Format(t.Context(), file, FormatOptions{SingleMetadata: true, Label: "bstest", NodeSize: nodeSize}))
+	require.NoError(t, Format(t.Context(), file, o))
 	loop, err := ioctl.AttachLoop(t.Context(), file, ioctl.LoopOptions{AutoClear: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, loop.Close()) })
