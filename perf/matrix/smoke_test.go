@@ -63,6 +63,9 @@ func smoke(t *testing.T, o Options) *perf.Report {
 	}
 	last := steps[len(steps)-1]
 	assert.Equal(t, last.Total, last.Done, "every step was counted")
+	for _, target := range report.Targets {
+		assert.NotEqual(t, target.Cell, target.Of, target.Text)
+	}
 	for _, row := range report.Rows {
 		assert.NotEmpty(t, row.Workload, row.Name)
 		assert.NotEmpty(t, row.Samples, row.Name)

@@ -37,9 +37,9 @@ func cell(workload string, m measure, column string) perf.Cell {
 	return perf.Cell{Row: workload + " " + m.name, Column: column}
 }
 
-// want adds a target if both of its cells were measured. Its text names whose it is.
+// want adds a target if both of its cells were measured, and are two. Its text names whose it is.
 func (b *bench) want(text string, is, of perf.Cell, atMost float64) {
-	if b.report.Has(is.Row) && b.report.Has(of.Row) && b.hasPeer(of.Column) {
+	if is != of && b.report.Has(is.Row) && b.report.Has(of.Row) && b.hasPeer(of.Column) {
 		b.report.Targets = append(b.report.Targets, perf.Target{Text: b.whose(is, of) + ": " + text, Cell: is, Of: of, AtMost: atMost})
 	}
 }
