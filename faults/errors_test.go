@@ -28,7 +28,7 @@ func clocked(h *history, clock *atomic.Int64, untold *atomic.Bool) {
 		defer h.mu.Unlock()
 		if now := int(clock.Add(1)); what == "begun" {
 			o.begun = now
-		} else if e.in == nil || !untold.Load() {
+		} else if file := e.in != nil && e.made == nil && e.filled == nil; !file || !untold.Load() {
 			o.done = now
 		}
 		return nil

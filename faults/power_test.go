@@ -140,7 +140,7 @@ func (c *cut) record() {
 	}
 	c.ok(c.mark("start"))
 	begun := time.Now()
-	c.ok(work(&c.h, s, c.base, c.seed, c.workers, c.steps))
+	c.ok(work(&c.h, s, c.base, c.t.TempDir(), c.seed, c.workers, c.steps))
 	c.ok(c.mark("end"))
 	c.t.Logf("%d operations in %v", len(c.h.ops), time.Since(begun).Round(time.Second))
 	c.t.Setenv("BLOCKSTORE_FAILPOINT_LEAVE", "")
@@ -162,12 +162,12 @@ func (c *cut) mark(text string) error {
 }
 
 // work has workers do random operations side by side.
-func work(h *history, s *snapshot.Store, base snapshot.Image, seed uint64, workers, steps int) error {
+func work(h *history, s *snapshot.Store, base snapshot.Image, unpackIn string, seed uint64, workers, steps int) error {
 	var wg sync.WaitGroup
 	errs := make([]error, workers)
 	for i := range workers {
 		wg.Go(func() {
-			w := &worker{h: h, s: s, base: base, number: i, chance: rand.New(rand.NewPCG(seed, uint64(i)))}
+			w := &worker{h: h, s: s, base: base, unpackIn: unpackIn, number: i, chance: rand.New(rand.NewPCG(seed, uint64(i)))}
 			for n := 0; n < steps && errs[i] == nil; n++ {
 				errs[i] = w.step()
 			}

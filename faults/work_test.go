@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/mount"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -59,6 +60,7 @@ type content struct {
 type object struct {
 	name    string
 	kind    snapshot.SnapshotKind
+	scratch bool // of no use to anybody after a power cut, until it is a layer
 	image   bool // name is a reference, and the layers beside base are its own
 	made    *op
 	removed *op // nil: never
@@ -179,6 +181,9 @@ type worker struct {
 	number int
 	count  int
 
+	// unpackIn is where layers are unpacked as containerd does it; empty: they are not.
+	unpackIn string
+
 	containers, layers, images []*object
 }
 
@@ -215,6 +220,7 @@ func (w *worker) step() error {
 	add(len(w.containers) > 0 && len(w.layers) < 2, 2, w.freeze)
 	add(len(w.containers) > 0 && len(w.layers) < 2, 2, w.freezeMounted)
 	add(len(w.layers) < 2, 1, w.fill)
+	add(len(w.layers) < 2 && w.unpackIn != "", 2, w.unpack)
 	add(len(w.images) < 2, 2, w.load)
 	add(len(w.containers) > 1, 2, w.removeContainer)
 	add(slices.ContainsFunc(w.layers, func(l *object) bool { return l.users == 0 }), 2, w.removeLayer)
@@ -247,21 +253,21 @@ func (w *worker) parent() (string, *object) {
 	return w.base.Layers[len(w.base.Layers)-1], nil
 }
 
-func (w *worker) newContainer() (*object, error) {
+func (w *worker) newContainer(scratch bool) (*object, error) {
 	parent, layer := w.parent()
-	c := &object{name: w.name("container"), kind: snapshot.KindContainer, below: layer, files: map[string]content{}}
+	c := &object{name: w.name("container"), kind: snapshot.KindContainer, scratch: scratch, below: layer, files: map[string]content{}}
 	if layer != nil {
 		layer.users++
 		maps.Copy(c.files, layer.files)
 	}
 	return c, w.h.do("create "+c.name, effect{made: c}, func() error {
-		_, err := w.s.Create(w.ctx(), c.name, snapshot.CreateRequest{Parent: parent})
+		_, err := w.s.Create(w.ctx(), c.name, snapshot.CreateRequest{Parent: parent, Scratch: scratch})
 		return err
 	})
 }
 
 func (w *worker) create() error {
-	c, err := w.newContainer()
+	c, err := w.newContainer(false)
 	w.containers = append(w.containers, c)
 	return err
 }
@@ -356,7 +362,7 @@ func (w *worker) freezeMounted() error {
 }
 
 func (w *worker) fill() error {
-	c, err := w.newContainer()
+	c, err := w.newContainer(false)
 	if err != nil {
 		return err
 	}
@@ -366,6 +372,36 @@ func (w *worker) fill() error {
 	e := effect{filled: c, in: c, file: name, sum: digest.FromBytes(body)}
 	return w.h.do("fill "+c.name, e, func() error {
 		_, err := w.s.Fill(w.ctx(), c.name, snapshot.FillRequest{Tar: bytes.NewReader(layer)})
+		return err
+	})
+}
+
+// unpack goes the way of containerd's unpacker: what it mounts does not wait for the disk, and the commit of the layer does.
+func (w *worker) unpack() error {
+	c, err := w.newContainer(true)
+	if err != nil {
+		return err
+	}
+	ms, err := w.s.Mounts(w.ctx(), c.name)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(ms[0].Options, "barrier=0") {
+		return fmt.Errorf("%s waits for the disk: %v", c.name, ms)
+	}
+	dir := filepath.Join(w.unpackIn, c.name)
+	if err := errors.Join(os.Mkdir(dir, 0o700), mount.All(ms, dir)); err != nil {
+		return err
+	}
+	name, body := w.name("file"), w.noise(200_000)
+	err = os.WriteFile(filepath.Join(dir, name), body, 0o600)
+	if err = errors.Join(err, mount.Unmount(dir), os.Remove(dir)); err != nil {
+		return err
+	}
+	l := w.freezing(c)
+	e := effect{made: l, removed: c, in: l, file: name, sum: digest.FromBytes(body)}
+	return w.h.do("freeze the unpacked "+c.name+" as "+l.name, e, func() error {
+		_, err := w.s.Freeze(w.ctx(), c.name, snapshot.FreezeRequest{Name: l.name})
 		return err
 	})
 }
