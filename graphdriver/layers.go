@@ -75,6 +75,10 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 		return nil, err
 	}
 	p.fresh.used(q.Parent)
+	if q.Parent != "" { // wait until it is unmounted, if it was put just now
+		_, unlock := p.refs.lock(q.Parent)
+		unlock()
+	}
 	made := snapshot.CreateRequest{
 		Parent: parentName(q.Parent), Size: limit, FreezeParent: true,
 		Labels: map[string]string{labelHome: st.Home},

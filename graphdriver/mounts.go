@@ -27,34 +27,35 @@ func (p *Plugin) get(ctx context.Context, q request) (any, error) {
 
 // put ends one get, and the last one unmounts. A layer that is gone, not mounted
 // or put before is no error: dockerd puts once too often rather than too seldom.
+// It has no use for an error either, so it does not wait for the unmounting; the next
+// call that is about the layer, or makes one on it, does.
 func (p *Plugin) put(ctx context.Context, q request) (any, error) {
 	if err := checkID(q.ID); err != nil {
 		return nil, err
 	}
 	ref, unlock := p.refs.lock(q.ID)
-	defer unlock()
 	if ref.count > 0 {
 		ref.count--
 	}
 	if ref.count > 0 {
+		unlock()
 		return empty{}, nil
 	}
-	return empty{}, p.hide(ctx, q.ID, ref)
+	p.calls.Go(func() {
+		defer unlock()
+		p.hide(context.WithoutCancel(ctx), q.ID, ref)
+	})
+	return empty{}, nil
 }
 
-// hide unmounts a layer that nobody needs. Where somebody on the host has a file
-// open in it, it stays and is tried again later: Docker has no use for that error.
-func (p *Plugin) hide(ctx context.Context, id string, ref *ref) error {
+// hide unmounts a layer that nobody needs. Where that fails, as where somebody on the
+// host has a file open in it, it stays and is tried again later.
+func (p *Plugin) hide(ctx context.Context, id string, ref *ref) {
 	err := p.store.Unmount(ctx, Name(id))
-	ref.stuck = errors.Is(err, snapshot.ErrBusy)
-	switch {
-	case errors.Is(err, snapshot.ErrNotFound):
-		return nil
-	case ref.stuck:
-		p.log.Warn("a layer that Docker needs no longer stays mounted until it is free", "id", id, "error", err)
-		return nil
+	ref.stuck = err != nil && !errors.Is(err, snapshot.ErrNotFound)
+	if ref.stuck {
+		p.log.Warn("a layer that Docker needs no longer stays mounted, and is tried again", "id", id, "error", err)
 	}
-	return err
 }
 
 func (p *Plugin) shown(id string) bool {
@@ -69,7 +70,6 @@ func (p *Plugin) cleanup(ctx context.Context, _ request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
 	for _, in := range layers {
 		if in.Mounted == "" {
 			continue
@@ -77,10 +77,10 @@ func (p *Plugin) cleanup(ctx context.Context, _ request) (any, error) {
 		id, _ := ID(in.Name)
 		ref, unlock := p.refs.lock(id)
 		ref.count = 0
-		errs = append(errs, p.hide(ctx, id, ref))
+		p.hide(ctx, id, ref)
 		unlock()
 	}
-	return empty{}, errors.Join(errs...)
+	return empty{}, nil
 }
 
 // layers are all of Docker's snapshots.

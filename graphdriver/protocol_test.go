@@ -196,7 +196,7 @@ func TestPutBusy(t *testing.T) {
 	require.NoError(t, f.Close())
 	w.plugin.sweep(t.Context())
 	require.False(t, w.mounted("c"))
-	require.Contains(t, w.log.String(), "stays mounted until it is free")
+	require.Contains(t, w.log.String(), "stays mounted, and is tried again")
 }
 
 // TestRemoveReferenced: BuildKit removes its views without Put.

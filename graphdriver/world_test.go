@@ -199,7 +199,13 @@ func (w *world) get(id string) string {
 	return d.Dir
 }
 
-func (w *world) put(id string) { w.t.Helper(); w.must("Put", request{ID: id}, nil) }
+// put waits for the unmounting too, which the answer does not.
+func (w *world) put(id string) {
+	w.t.Helper()
+	w.must("Put", request{ID: id}, nil)
+	_, unlock := w.plugin.refs.lock(id)
+	unlock()
+}
 
 func (w *world) create(id, parent string) {
 	w.t.Helper()

@@ -152,10 +152,11 @@ func (s *Store) noteBeginning(name string, r CreateRequest) (file string, err er
 	return f.Name(), err
 }
 
-func bootID() (string, error) {
+// bootID is the kernel's name for the time since it was started; proc(5), random/boot_id.
+var bootID = sync.OnceValues(func() (string, error) {
 	raw, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(raw)), err
-}
+})
 
 // finishBegun makes the containers whose creation a process had begun that was killed.
 // Where that cannot be done now the container is lost, as one is whose creation failed.
