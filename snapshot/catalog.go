@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -35,11 +36,21 @@ func buckets() [][]byte {
 	}
 }
 
-// catalog is the one file that says what ought to exist. Concurrent updates
-// share commits: whoever comes while one is written to disk waits and goes into
-// the next, together with all others that wait.
+// catalog says what ought to exist. Concurrent updates share commits: whoever comes
+// while one is written to disk waits and goes into the next, together with all others
+// that wait.
+//
+// A commit is a record in the journal, which is one wait for the disk; the catalog's file
+// has it at once and is not waited for. The file's pages are written over only when no
+// state leads to them, and of the states that of the last checkpoint is kept: so after a
+// power cut the checkpoint's state is whole, whatever of the later ones is, and the
+// journal has what was added to it.
 type catalog struct {
-	db *bbolt.DB
+	db      *bbolt.DB
+	file    *os.File // db's
+	journal *journal
+	kept    *bbolt.Tx // keeps the pages of the last checkpoint's state
+	broken  error     // the journal and the file are not known to say the same
 
 	mu      sync.Mutex
 	queue   []*update
@@ -59,50 +70,6 @@ type update struct {
 type verdict struct {
 	err  error
 	lead bool
-}
-
-// openCatalog opens or makes the file at path. The store's lock must be held.
-func openCatalog(path string) (*catalog, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: time.Second, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, NoSync: failpoint.Leave("catalog.flush"),
-	})
-	if err != nil {
-		if errors.Is(err, unix.ENOSPC) {
-			return nil, fmt.Errorf("opening the catalog %s: %w: %w", path, ErrNoSpace, err)
-		}
-		return nil, fmt.Errorf("opening the catalog %s: %w: %w", path, ErrCorrupt, err)
-	}
-	c := &catalog{db: db}
-	have := false
-	_ = db.View(func(t *bbolt.Tx) error {
-		have = true
-		for _, b := range buckets() { // one that was made by an older program lacks some
-			have = have && t.Bucket(b) != nil
-		}
-		return nil
-	})
-	if have {
-		return c, nil
-	}
-	err = db.Update(func(t *bbolt.Tx) error {
-		for _, b := range buckets() {
-			if _, err := t.CreateBucketIfNotExists(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("making the catalog %s: %w", path, err), db.Close())
-	}
-	return c, nil
-}
-
-func (c *catalog) close() error { return c.db.Close() }
-
-// view runs fn on a consistent state. fn must not call out of the package.
-func (c *catalog) view(fn func(*tx) error) error {
-	return c.db.View(func(t *bbolt.Tx) error { return fn(&tx{t}) })
 }
 
 // update runs fn in a transaction that is durable when update returns nil. fn
@@ -142,19 +109,15 @@ func (c *catalog) update(fn func(*tx) error) error {
 // so and the rest is tried again without it.
 func (c *catalog) commit(batch []*update) {
 	for len(batch) > 0 {
-		failed := -1
 		began := time.Now()
-		err := c.db.Update(func(t *bbolt.Tx) error {
-			for i, u := range batch {
-				if err := u.fn(&tx{t}); err != nil {
-					failed = i
-					return err
-				}
-			}
-			return nil
-		})
+		failed, written, err := c.try(batch)
+		if errors.Is(err, unix.ENOSPC) && failed < 0 && c.journal.records > 0 && c.checkpoint() == nil { // now pages are free
+			failed, written, err = c.try(batch)
+		}
 		if failed < 0 {
-			c.counts.committed(len(batch), time.Since(began), err)
+			if written || err != nil {
+				c.counts.committed(len(batch), time.Since(began), err)
+			}
 			if err != nil {
 				err = fmt.Errorf("committing to the catalog: %w", noSpace(err))
 			}
@@ -168,8 +131,61 @@ func (c *catalog) commit(batch []*update) {
 	}
 }
 
-// tx is a catalog transaction in the store's terms.
-type tx struct{ t *bbolt.Tx }
+// try commits a batch. If an update fails it says which, and commits nothing; what changes
+// nothing is not written.
+func (c *catalog) try(batch []*update) (failed int, written bool, err error) {
+	if c.broken != nil {
+		return -1, false, c.broken
+	}
+	t, err := c.db.Begin(true)
+	if err != nil {
+		return -1, false, err
+	}
+	defer func() {
+		if t != nil {
+			err = errors.Join(err, t.Rollback())
+		}
+	}()
+	var changes changes
+	for i, u := range batch {
+		if err := u.fn(&tx{t, &changes}); err != nil {
+			return i, false, err
+		}
+	}
+	if len(changes) == 0 {
+		return -1, false, nil
+	}
+	if !fits(changes) {
+		err = c.commitLarge(t)
+		t = nil
+		return -1, true, err
+	}
+	if err := c.log(changes); err != nil {
+		return -1, false, err
+	}
+	failpoint.Hit("catalog.logged")
+	err = t.Commit()
+	t = nil
+	if err != nil {
+		if dropErr := c.journal.drop(changes); dropErr != nil {
+			c.breakOff(dropErr)
+			err = errors.Join(err, dropErr)
+		}
+	}
+	return -1, err == nil, err
+}
+
+// view runs fn on a consistent state. fn must not call out of the package.
+func (c *catalog) view(fn func(*tx) error) error {
+	return c.db.View(func(t *bbolt.Tx) error { return fn(&tx{t: t}) })
+}
+
+// tx is a catalog transaction in the store's terms. All that changes the catalog goes by
+// set and remove, which note it for the journal.
+type tx struct {
+	t       *bbolt.Tx
+	changes *changes
+}
 
 func (t *tx) get(bucket []byte, key string, into any) (bool, error) {
 	raw := t.t.Bucket(bucket).Get([]byte(key))
@@ -187,10 +203,25 @@ func (t *tx) put(bucket []byte, key string, value any) error {
 	if err != nil {
 		return err
 	}
-	return t.t.Bucket(bucket).Put([]byte(key), raw)
+	return t.set(bucket, key, raw)
 }
 
-func (t *tx) remove(bucket []byte, key string) error { return t.t.Bucket(bucket).Delete([]byte(key)) }
+// set is put of what is no JSON.
+func (t *tx) set(bucket []byte, key string, value []byte) error {
+	if err := t.t.Bucket(bucket).Put([]byte(key), value); err != nil {
+		return err
+	}
+	t.changes.add(changeSet, bucket, []byte(key), value)
+	return nil
+}
+
+func (t *tx) remove(bucket []byte, key string) error {
+	if err := t.t.Bucket(bucket).Delete([]byte(key)); err != nil {
+		return err
+	}
+	t.changes.add(changeRemove, bucket, []byte(key))
+	return nil
+}
 
 // each calls fn for the keys that begin with prefix, in their order.
 func (t *tx) each(bucket []byte, prefix string, fn func(key string, value []byte) error) error {

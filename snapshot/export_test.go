@@ -10,15 +10,14 @@ func (s *Store) CatalogCommits() int {
 // DamageCatalog takes out the first record of a bucket and puts a wrong one in.
 func (s *Store) DamageCatalog(bucket string) error {
 	return s.cat.update(func(t *tx) error {
-		b := t.t.Bucket([]byte(bucket))
-		k, _ := b.Cursor().First()
-		wrong := append([]byte("0"), k...)
-		if err := b.Put(wrong, []byte("of nobody")); err != nil {
+		first, _ := t.t.Bucket([]byte(bucket)).Cursor().First()
+		k := string(first)
+		if err := t.set([]byte(bucket), "0"+k, []byte("of nobody")); err != nil {
 			return err
 		}
 		if bucket == "refs" { // a name that is gone is no damage that could be told
 			return nil
 		}
-		return b.Delete(k)
+		return t.remove([]byte(bucket), k)
 	})
 }

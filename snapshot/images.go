@@ -83,7 +83,7 @@ func (s *Store) Tag(_ context.Context, id digest.Digest, ref string) error {
 		} else if !ok {
 			return fmt.Errorf("image %s: %w", id, ErrNotFound)
 		}
-		return t.t.Bucket(bucketRefs).Put([]byte(ref), []byte(id))
+		return t.set(bucketRefs, ref, []byte(id))
 	})
 }
 

@@ -135,7 +135,7 @@ func claimRoot(root string) (made bool, err error) {
 		return false, fmt.Errorf("looking into %s: %w", root, err)
 	}
 	ours := func(e os.DirEntry) bool {
-		return slices.Contains([]string{"lost+found", "lock", ControlSocket}, e.Name())
+		return slices.Contains([]string{"lost+found", "lock", ControlSocket, journalFile}, e.Name())
 	}
 	if !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !ours(e) }) {
 		return false, os.Chmod(root, 0o700)
@@ -177,7 +177,7 @@ func clearRoot(root string, made bool) error {
 	if len(errs) > 0 { // something is left in there: keep the catalog, which says what
 		return errors.Join(errs...)
 	}
-	for _, name := range []string{ControlSocket, catalogFile, "lock"} {
+	for _, name := range []string{ControlSocket, journalFile, catalogFile, "lock"} {
 		if err := os.Remove(filepath.Join(root, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}

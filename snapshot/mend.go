@@ -160,17 +160,8 @@ func (s *Store) mendDerived(r *Report) error {
 			if differences(t.t.Bucket(bucket), want[name]) == 0 {
 				continue
 			}
-			if err := t.t.DeleteBucket(bucket); err != nil {
+			if err := t.replace(bucket, want[name]); err != nil {
 				return err
-			}
-			b, err := t.t.CreateBucket(bucket)
-			if err != nil {
-				return err
-			}
-			for k, v := range want[name] {
-				if err := b.Put([]byte(k), v); err != nil {
-					return err
-				}
 			}
 		}
 		return nil
@@ -180,6 +171,25 @@ func (s *Store) mendDerived(r *Report) error {
 	}
 	for _, f := range found.Findings {
 		r.repaired("wrote anew what was wrong: %s", f.Text)
+	}
+	return nil
+}
+
+// replace makes a bucket hold what is wanted and nothing else.
+func (t *tx) replace(bucket []byte, want map[string][]byte) error {
+	var have []string
+	if err := t.each(bucket, "", func(k string, _ []byte) error { have = append(have, k); return nil }); err != nil {
+		return err
+	}
+	for _, k := range have {
+		if err := t.remove(bucket, k); err != nil {
+			return err
+		}
+	}
+	for k, v := range want {
+		if err := t.set(bucket, k, v); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/snapshot/failpoint"
@@ -78,12 +79,28 @@ func Open(ctx context.Context, o StoreOptions) (s *Store, err error) {
 	if err != nil {
 		return s, err
 	}
+	if err = s.upgrade(); err != nil {
+		return s, err
+	}
 	if s.driver, err = kind.Open(ctx, OpenOptions{Root: root, StoreID: s.header.StoreID, Config: s.header.Config, Keep: s.keepConfig}); err != nil {
 		return s, fmt.Errorf("opening the %s store at %s: %w", s.header.Driver, root, err)
 	}
 	s.vols = volumes{store: s, states: map[VolumeID]*volumeState{}}
 	s.spares.store = s
 	return s, s.recover(ctx)
+}
+
+// upgrade gives a store that an older program made this one's format, so that the older
+// one, which would not look into the journal, refuses it.
+func (s *Store) upgrade() error {
+	if s.header.Version == catalogVersion {
+		return nil
+	}
+	s.header.Version = catalogVersion
+	if err := s.cat.update(func(t *tx) error { return t.putHeader(s.header) }); err != nil {
+		return err
+	}
+	return s.cat.checkpoint()
 }
 
 // keepConfig is OpenOptions.Keep.
@@ -104,7 +121,7 @@ func (s *Store) kind(kinds []Kind) (Kind, error) {
 	if h.StoreID == "" || h.Config == nil {
 		return nil, fmt.Errorf("the store at %s was never finished; run `init` again, or `destroy --yes`: %w", s.root, ErrCorrupt)
 	}
-	if h.Version != catalogVersion {
+	if h.Version < 1 || h.Version > catalogVersion {
 		return nil, fmt.Errorf("the store at %s has format %d, this program knows %d: %w", s.root, h.Version, catalogVersion, ErrNotSupported)
 	}
 	for _, k := range kinds {
@@ -289,12 +306,7 @@ func Destroy(ctx context.Context, o StoreOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	s := &Store{root: root}
-	cat, err := openCatalog(filepath.Join(root, catalogFile))
-	if err != nil {
-		return err
-	}
-	err = errors.Join(cat.view(func(t *tx) (err error) { s.header, err = t.header(); return err }), cat.close())
-	if err != nil {
+	if s.header, err = headerOf(filepath.Join(root, catalogFile)); err != nil {
 		return err
 	}
 	shown, err := mount.Below(root)
@@ -331,6 +343,20 @@ func Destroy(ctx context.Context, o StoreOptions) (err error) {
 	return fmt.Errorf("the store at %s needs the driver %s, which this program does not have: %w", root, s.header.Driver, ErrNotSupported)
 }
 
+// headerOf reads the header of a catalog, also of one whose journal an earlier Destroy removed before it died.
+func headerOf(path string) (h header, err error) {
+	cat, err := openCatalog(path)
+	if errors.Is(err, errNoJournal) {
+		cat = &catalog{}
+		cat.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, ReadOnly: true})
+	}
+	if err != nil {
+		return h, err
+	}
+	err = cat.view(func(t *tx) (err error) { h, err = t.header(); return err })
+	return h, errors.Join(err, cat.close())
+}
+
 // removeRoot removes the store's own files; the catalog last, since it says what
 // there may be. Files of others keep the directory.
 func removeRoot(root string) error {
@@ -347,7 +373,7 @@ func removeRoot(root string) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for _, name := range []string{ControlSocket, catalogFile, "lock"} {
+	for _, name := range []string{ControlSocket, journalFile, catalogFile, "lock"} {
 		failpoint.Hit("destroy." + name)
 		if err := os.Remove(filepath.Join(root, name)); ignoreMissing(err) != nil {
 			return err

@@ -25,7 +25,12 @@ type header struct {
 	Created  time.Time       `json:"created"`
 }
 
-const catalogVersion = 1
+const (
+	catalogVersion = 2
+	// versionJournal is the first that has a journal, and a program that does not know it
+	// must not have.
+	versionJournal = 2
+)
 
 // idRecord is the reservation of volume ids, and with it the intent record of
 // all volumes that are being made: an id in [PurgeFrom, End) that the catalog
@@ -91,12 +96,12 @@ func (t *tx) addSnapshot(in Info) error {
 		if p.Kind != KindLayer {
 			return fmt.Errorf("parent of %q: %q is a %s, not a layer: %w", in.Name, in.Parent, p.Kind, ErrInvalid)
 		}
-		if err := t.t.Bucket(bucketChildren).Put([]byte(in.Parent+"\x00"+in.Name), nil); err != nil {
+		if err := t.set(bucketChildren, in.Parent+"\x00"+in.Name, nil); err != nil {
 			return err
 		}
 	}
 	if in.Kind != KindView {
-		if err := t.t.Bucket(bucketVolumes).Put([]byte(volumeKey(in.Volume.ID)), []byte(in.Name)); err != nil {
+		if err := t.set(bucketVolumes, volumeKey(in.Volume.ID), []byte(in.Name)); err != nil {
 			return err
 		}
 		r, err := t.ids()
@@ -126,11 +131,11 @@ func (t *tx) rename(name, to string) error {
 		if err := t.remove(bucketChildren, in.Parent+"\x00"+name); err != nil {
 			return err
 		}
-		if err := t.t.Bucket(bucketChildren).Put([]byte(in.Parent+"\x00"+to), nil); err != nil {
+		if err := t.set(bucketChildren, in.Parent+"\x00"+to, nil); err != nil {
 			return err
 		}
 	}
-	if err := t.t.Bucket(bucketVolumes).Put([]byte(volumeKey(in.Volume.ID)), []byte(to)); err != nil {
+	if err := t.set(bucketVolumes, volumeKey(in.Volume.ID), []byte(to)); err != nil {
 		return err
 	}
 	return t.remove(bucketSnapshots, name)
@@ -159,7 +164,7 @@ func (t *tx) dropSnapshot(name string) (Info, error) {
 		if failpoint.Leave("garbage.record") {
 			return in, t.remove(bucketSnapshots, name)
 		}
-		if err := t.t.Bucket(bucketGarbage).Put([]byte(key), nil); err != nil {
+		if err := t.set(bucketGarbage, key, nil); err != nil {
 			return in, err
 		}
 	}
@@ -254,7 +259,7 @@ func (t *tx) putImage(im Image) error {
 			}
 		}
 		if n := len(im.Layers); n > 0 {
-			if err := t.t.Bucket(bucketTops).Put([]byte(im.Layers[n-1]+"\x00"+string(im.ID)), nil); err != nil {
+			if err := t.set(bucketTops, im.Layers[n-1]+"\x00"+string(im.ID), nil); err != nil {
 				return err
 			}
 		}
@@ -263,7 +268,7 @@ func (t *tx) putImage(im Image) error {
 		}
 	}
 	for _, ref := range im.Refs {
-		if err := t.t.Bucket(bucketRefs).Put([]byte(ref), []byte(im.ID)); err != nil {
+		if err := t.set(bucketRefs, ref, []byte(im.ID)); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,242 @@
+package snapshot
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/snapshot/failpoint"
+)
+
+// journalFile lies beside the catalog.
+const journalFile = "catalog.journal"
+
+// The journal's layout: two heads, of which the whole one with the higher generation
+// counts, and then records. All begin at a multiple of journalBlock, so that what is
+// durable is never written over to append to it.
+const (
+	journalBlock   = 4096
+	journalRecords = 2 * journalBlock
+	journalSize    = 1 << 20
+)
+
+var journalMagic = [8]byte{'b', 's', 't', 'o', 'r', 'j', 'n', 'l'}
+
+// metaBytes are the beginning of a page in which bbolt keeps where everything else is.
+const metaBytes = 512
+
+// base is the state of the catalog's file to which the records of a journal are added:
+// how the two pages begin that lead to all others.
+type base struct {
+	Tx       uint64 // bbolt's number of the state
+	PageSize uint32
+	Metas    [2][metaBytes]byte
+}
+
+// journalHead begins a generation of records, which the head before it knows nothing of.
+type journalHead struct {
+	Magic      [8]byte
+	Generation uint64
+	Nonce      uint64 // in the generation's records: nobody who chooses names can make up one
+	Base       base
+}
+
+// recordHead precedes what a record holds.
+type recordHead struct {
+	Nonce, Number uint64
+	Length, Sum   uint32 // Sum is of the head, with 0 there, and of what follows it
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// errJournalFull says that a record has no room until the next generation.
+var errJournalFull = errors.New("the journal is full")
+
+// journal is the file that makes a commit of the catalog durable by one wait for the
+// disk. It has one user at a time.
+type journal struct {
+	file    *os.File
+	head    journalHead
+	records uint64 // in this generation
+	end     int64  // where the next one goes
+	// stale says that something lies at end which was not acknowledged.
+	stale bool
+}
+
+// openJournal opens the file at path and returns what its records hold. Without a file, or
+// with one whose making was cut short, found is false: then it has no generation yet.
+func openJournal(path string) (j *journal, records [][]byte, found bool, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	j = &journal{file: f}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	all := make([]byte, journalSize)
+	n, err := f.ReadAt(all, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, false, err
+	}
+	all = all[:n]
+	for slot := range 2 {
+		if h, ok := parseHead(all, slot); ok && (!found || h.Generation > j.head.Generation) {
+			j.head, found = h, true
+		}
+	}
+	if !found {
+		return j, nil, false, j.allocate(filepath.Dir(path))
+	}
+	j.end = journalRecords
+	for {
+		payload, ok := parseRecord(all, j.end, j.head.Nonce, j.records)
+		if !ok {
+			return j, records, true, nil
+		}
+		records = append(records, payload)
+		j.records++
+		j.end += recordSize(payload)
+	}
+}
+
+// allocate writes all of the file, so that records need no room and change no size.
+func (j *journal) allocate(dir string) error {
+	if _, err := j.file.WriteAt(make([]byte, journalSize), 0); err != nil {
+		return err
+	}
+	return errors.Join(j.file.Sync(), syncDir(dir))
+}
+
+// begin makes b the state to which records are added from now on. It must be durable.
+func (j *journal) begin(b base) error {
+	h := journalHead{Magic: journalMagic, Generation: j.head.Generation + 1, Base: b}
+	nonce := make([]byte, 8)
+	_, _ = rand.Read(nonce) // never fails
+	h.Nonce = binary.BigEndian.Uint64(nonce)
+	block := make([]byte, journalBlock)
+	n, err := binary.Encode(block, binary.BigEndian, h)
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint32(block[n:], crc32.Checksum(block[:n], castagnoli))
+	if err := j.write(block, int64(h.Generation%2)*journalBlock); err != nil {
+		j.end = journalSize // it may count all the same: then nothing is to be added to the generation before
+		return err
+	}
+	j.head, j.records, j.end, j.stale = h, 0, journalRecords, false
+	return nil
+}
+
+func parseHead(all []byte, slot int) (h journalHead, ok bool) {
+	if len(all) < journalRecords {
+		return h, false
+	}
+	block := all[slot*journalBlock:][:journalBlock]
+	n, err := binary.Decode(block, binary.BigEndian, &h)
+	return h, err == nil && h.Magic == journalMagic && binary.BigEndian.Uint32(block[n:]) == crc32.Checksum(block[:n], castagnoli)
+}
+
+// recordSize is what a record takes in the file.
+func recordSize(payload []byte) int64 {
+	n := int64(binary.Size(recordHead{}) + len(payload))
+	return (n + journalBlock - 1) / journalBlock * journalBlock
+}
+
+// fits says whether a record has room in any generation.
+func fits(payload []byte) bool { return recordSize(payload) <= journalSize-journalRecords }
+
+// append makes a record durable. After an error it may be there all the same, see void.
+func (j *journal) append(payload []byte) error {
+	size := recordSize(payload)
+	if j.end+size > journalSize {
+		return errJournalFull
+	}
+	h := recordHead{Nonce: j.head.Nonce, Number: j.records, Length: uint32(len(payload))}
+	block := make([]byte, size)
+	copy(block[binary.Size(h):], payload)
+	if err := h.sum(block); err != nil {
+		return err
+	}
+	if _, err := binary.Encode(block, binary.BigEndian, h); err != nil {
+		return err
+	}
+	j.stale = true
+	if err := j.write(block, j.end); err != nil {
+		return err
+	}
+	j.stale = false
+	j.records++
+	j.end += size
+	return nil
+}
+
+// sum computes Sum over a record whose head is still to be written.
+func (h *recordHead) sum(block []byte) error {
+	h.Sum = 0
+	n, err := binary.Encode(block, binary.BigEndian, *h)
+	h.Sum = crc32.Checksum(block[:n+int(h.Length)], castagnoli)
+	return err
+}
+
+func parseRecord(all []byte, at int64, nonce, number uint64) (payload []byte, ok bool) {
+	if at+journalBlock > int64(len(all)) {
+		return nil, false
+	}
+	var h recordHead
+	n, err := binary.Decode(all[at:], binary.BigEndian, &h)
+	if err != nil || h.Nonce != nonce || h.Number != number || int64(h.Length) > int64(len(all))-at-int64(n) {
+		return nil, false
+	}
+	want, block := h.Sum, bytes.Clone(all[at:at+int64(n)+int64(h.Length)])
+	if h.sum(block) != nil || h.Sum != want {
+		return nil, false
+	}
+	return block[n:], true
+}
+
+// drop takes the record of that payload out again, which was appended last.
+func (j *journal) drop(payload []byte) error {
+	j.records--
+	j.end -= recordSize(payload)
+	j.stale = true
+	return j.void()
+}
+
+// void makes sure that a record which was not acknowledged is not found by the next open.
+func (j *journal) void() error {
+	if !j.stale {
+		return nil
+	}
+	if err := j.write(make([]byte, journalBlock), j.end); err != nil {
+		return fmt.Errorf("taking back what was not committed: %w", err)
+	}
+	j.stale = false
+	return nil
+}
+
+func (j *journal) write(block []byte, at int64) error {
+	if _, err := j.file.WriteAt(block, at); err != nil {
+		return err
+	}
+	if failpoint.Leave("catalog.flush") {
+		return nil
+	}
+	for {
+		if err := unix.Fdatasync(int(j.file.Fd())); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func (j *journal) close() error { return j.file.Close() }
