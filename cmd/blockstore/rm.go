@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -34,17 +35,27 @@ is tried, also after one has failed.`,
 	return cmd
 }
 
+// removedAtOnce is how many removals share a commit, at most.
+const removedAtOnce = 32
+
 func (a *app) rm(ctx context.Context, s *snapshot.Store, names []string, force bool) error {
+	errs := make([]error, len(names))
+	slots := make(chan struct{}, removedAtOnce)
+	var all sync.WaitGroup
+	for i, name := range names {
+		slots <- struct{}{}
+		all.Go(func() {
+			errs[i] = a.rmOne(ctx, s, name, force)
+			<-slots
+		})
+	}
+	all.Wait()
 	out := removed{[]string{}}
-	var errs []error
-	for _, name := range names {
-		err := a.rmOne(ctx, s, name, force)
-		switch {
-		case err == nil:
+	for i, name := range names {
+		if errs[i] == nil {
 			out.Removed = append(out.Removed, name)
-		case force && errors.Is(err, snapshot.ErrNotFound):
-		default:
-			errs = append(errs, err)
+		} else if force && errors.Is(errs[i], snapshot.ErrNotFound) {
+			errs[i] = nil
 		}
 	}
 	err := a.emit(out, func(w io.Writer) {
