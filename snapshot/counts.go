@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 )
@@ -35,4 +36,21 @@ func (c *catalogCounts) committed(updates int, took time.Duration, err error) {
 	}
 	c.commits.Add(1)
 	c.updates.Add(uint64(updates))
+}
+
+// CatalogBytes is how much of the catalog's file is in use by what it holds: its file has free pages beside that. It
+// reads the whole catalog.
+func (s *Store) CatalogBytes() (int64, error) {
+	var used int64
+	err := s.cat.view(func(t *tx) error {
+		for _, name := range buckets() {
+			st := t.t.Bucket(name).Stats()
+			used += int64(st.BranchInuse + st.LeafInuse + st.InlineBucketInuse)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("measuring the catalog: %w", err)
+	}
+	return used, nil
 }
