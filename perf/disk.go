@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -83,6 +86,62 @@ func RemoveDir(dir string) error {
 		return fmt.Errorf("%s is still mounted: %s stays", below[0].Target, dir)
 	}
 	return os.RemoveAll(dir)
+}
+
+// Trim discards what the file systems below dir have free, as fstrim(8) does: ext4, xfs
+// and btrfs.
+func Trim(dir string) error {
+	below, err := mount.Below(dir)
+	if err != nil {
+		return err
+	}
+	done := map[[2]uint32]bool{}
+	var errs []error
+	for _, at := range below {
+		id := [2]uint32{at.Major, at.Minor}
+		if done[id] || !slices.Contains([]string{"ext4", "xfs", "btrfs"}, at.Type) {
+			continue
+		}
+		done[id] = true
+		f, err := os.Open(at.Target)
+		if err == nil {
+			_, err = ioctl.Trim(f, 0)
+			err = errors.Join(err, f.Close())
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Allocated is what files take on their disk, holes left out, and what lies below them
+// unless it is on another file system.
+func Allocated(paths ...string) (int64, error) {
+	var blocks int64
+	for _, p := range paths {
+		err := filepath.WalkDir(p, func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			var st unix.Stat_t
+			if err := unix.Lstat(name, &st); err != nil {
+				return &os.PathError{Op: "lstat", Path: name, Err: err}
+			}
+			if d.IsDir() && name != p && isMount(name, st.Dev) {
+				return fs.SkipDir
+			}
+			blocks += st.Blocks
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return blocks * sector, nil
+}
+
+func isMount(dir string, dev uint64) bool {
+	var up unix.Stat_t
+	return unix.Lstat(filepath.Dir(dir), &up) == nil && up.Dev != dev
 }
 
 // Flush waits until everything that was written below dir is on disk.

@@ -70,7 +70,7 @@ func (r *Report) check() error {
 
 func (r *Row) check(columns map[string]bool) error {
 	switch r.Unit {
-	case Seconds, Bytes, Count, PerSecond, BytesPerSecond:
+	case Seconds, Bytes, Count, Times, PerSecond, BytesPerSecond:
 	default:
 		return fmt.Errorf("the unit %q is unknown", r.Unit)
 	}

@@ -138,6 +138,15 @@ func (r *Report) samples(row, column string) Samples {
 	return r.Rows[i].Samples[column]
 }
 
+// unit is a row's.
+func (r *Report) unit(row string) Unit {
+	i := slices.IndexFunc(r.Rows, func(have *Row) bool { return have.Name == row })
+	if i < 0 {
+		return Seconds
+	}
+	return r.Rows[i].Unit
+}
+
 // WriteJSON writes the whole report.
 func (r *Report) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)

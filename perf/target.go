@@ -1,11 +1,11 @@
 package perf
 
 // Target is what the subject has to reach: the median of one cell divided by that
-// of another, both of this run, is AtMost at most.
+// of another, both of this run, is AtMost at most. Without another the median itself is.
 type Target struct {
 	Text   string  `json:"text"` // for people
 	Cell   Cell    `json:"cell"`
-	Of     Cell    `json:"of"`
+	Of     Cell    `json:"of,omitzero"`
 	AtMost float64 `json:"at_most"`
 }
 
@@ -15,17 +15,20 @@ type Cell struct {
 	Column string `json:"column"`
 }
 
-// reached says what the quotient is, and whether there is one.
+// reached says what the quotient is, or the median, and whether there is one.
 func (t Target) reached(r *Report) (float64, bool) {
-	mine, theirs := r.samples(t.Cell.Row, t.Cell.Column), r.samples(t.Of.Row, t.Of.Column)
+	mine, theirs := r.samples(t.Cell.Row, t.Cell.Column), Samples{1}
+	if t.Of != (Cell{}) {
+		theirs = r.samples(t.Of.Row, t.Of.Column)
+	}
 	if len(mine) == 0 || len(theirs) == 0 || theirs.Median() <= 0 {
 		return 0, false
 	}
 	return mine.Median() / theirs.Median(), true
 }
 
-// said is a target with what came of it. A wish to be several times faster is shown
-// as such, not as a small part.
+// said is a target with what came of it. A wish to be several times faster, or to take
+// several times less, is shown as such, not as a small part.
 func (t Target) said(r *Report) string {
 	is, known := t.reached(r)
 	if !known {
@@ -35,9 +38,13 @@ func (t Target) said(r *Report) string {
 	if is <= t.AtMost {
 		verdict = "met"
 	}
+	unit := r.unit(t.Cell.Row)
 	how := digits(is) + "x"
-	if t.AtMost < 1 && is > 0 {
-		how = digits(1/is) + "x faster"
+	switch {
+	case t.Of == (Cell{}):
+		how = unit.Text(is)
+	case t.AtMost < 1 && is > 0:
+		how = digits(1/is) + "x " + unit.word(!unit.MoreIsBetter())
 	}
 	return "target: " + t.Text + ": " + verdict + " (" + how + ")"
 }

@@ -11,6 +11,8 @@ func TestTarget(t *testing.T) {
 	r.Add("make", Seconds, "ours", 0.002)
 	r.Add("make", Seconds, "theirs", 0.05)
 	r.Add("make", Seconds, "nothing", 0)
+	r.Add("take", Bytes, "ours", 64<<10)
+	r.Add("take", Bytes, "theirs", 64<<20)
 	cell := func(column string) Cell { return Cell{"make", column} }
 	tests := map[string]struct {
 		target Target
@@ -19,6 +21,8 @@ func TestTarget(t *testing.T) {
 		"met":         {Target{"20x faster", cell("ours"), cell("theirs"), 1.0 / 20}, "target: 20x faster: met (25.0x faster)"},
 		"missed":      {Target{"30x faster", cell("ours"), cell("theirs"), 1.0 / 30}, "target: 30x faster: missed (25.0x faster)"},
 		"not slower":  {Target{"within 20 %", cell("theirs"), cell("ours"), 1.2}, "target: within 20 %: missed (25.0x)"},
+		"less":        {Target{"1,000x less", Cell{"take", "ours"}, Cell{"take", "theirs"}, 1.0 / 1000}, "target: 1,000x less: met (1024x less)"},
+		"itself":      {Target{Text: "at most 60 KiB", Cell: Cell{"take", "ours"}, AtMost: 60 << 10}, "target: at most 60 KiB: missed (64 KiB)"},
 		"not run":     {Target{"it", cell("ours"), cell("absent"), 1}, "target: it: not measured"},
 		"unknown row": {Target{"it", Cell{"other", "ours"}, cell("theirs"), 1}, "target: it: not measured"},
 		"by nothing":  {Target{"it", cell("ours"), cell("nothing"), 1}, "target: it: not measured"},

@@ -17,6 +17,7 @@ const (
 	Seconds Unit = "seconds"
 	Bytes   Unit = "bytes"
 	Count   Unit = "count" // of calls, the same in every run
+	Times   Unit = "times" // as much as something
 	// Rates, of which more is better.
 	PerSecond      Unit = "per second"
 	BytesPerSecond Unit = "bytes per second"
@@ -57,6 +58,8 @@ func (u Unit) scaled(median float64) (text func(float64) string, name string) {
 		return bytesText, ""
 	case u == Count:
 		return countText, ""
+	case u == Times:
+		return digits, "x"
 	case u == PerSecond:
 		return digits, "/s"
 	case u == BytesPerSecond:
@@ -113,9 +116,9 @@ func (u Unit) ratio(subject, other Samples, interval bool) string {
 func (u Unit) word(less bool) string {
 	slower := less == u.MoreIsBetter()
 	switch {
-	case (u == Bytes || u == Count) && less:
+	case (u == Bytes || u == Count || u == Times) && less:
 		return "less"
-	case u == Bytes || u == Count:
+	case u == Bytes || u == Count || u == Times:
 		return "more"
 	case slower:
 		return "slower"

@@ -22,6 +22,7 @@ func TestCell(t *testing.T) {
 		"bytes":              {Bytes, Samples{4096, 1 << 30}, "512 MiB (4.0 KiB)"},
 		"a rate":             {PerSecond, Samples{1500, 900, 2100}, "1500/s (2100)"},
 		"a rate of bytes":    {BytesPerSecond, Samples{1 << 20, 1 << 30}, "513 MiB/s (1.0 GiB)"},
+		"times":              {Times, Samples{16.04, 18}, "17.0x (16.0)"},
 		"bytes that went":    {Bytes, Samples{-4096}, "-4.0 KiB (-4.0 KiB)"},
 		"far below the unit": {Seconds, Samples{0.0000001, 2, 2}, "2.00 s (0.000)"},
 	}

@@ -254,7 +254,7 @@ func (p *peer) trimmed(ctx context.Context) (int64, error) {
 		if err := trim(ctx, p.dir); err != nil {
 			return 0, err
 		}
-		now, err := allocated(p.backing...)
+		now, err := perf.Allocated(p.backing...)
 		if err != nil || now == last {
 			return now, err
 		}
