@@ -36,7 +36,7 @@ func (b *bench) begin(ctx context.Context) error {
 	b.compareWith()
 	b.progress = progress{watch: b.o.Watch, begun: time.Now(), now: time.Now}
 	for _, w := range b.workloads {
-		b.progress.total += len(b.takePart(w)) * (b.mostRounds() + 2)
+		b.progress.total += len(b.takePart(w)) * (b.mostRounds(w) + 2)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func (b *bench) run(ctx context.Context, w workload) (err error) {
 			stands = append(stands, s)
 		}
 	}
-	for round := range b.mostRounds() + 1 {
+	for round := range b.mostRounds(w) + 1 {
 		for _, s := range stands {
 			if err := b.round(ctx, s, round); err != nil {
 				return err
@@ -97,18 +97,22 @@ func (b *bench) prepare(ctx context.Context, w workload, p peers.Peer, u *perf.U
 	b.progress.step()
 	if errors.Is(err, peers.ErrCannot) {
 		b.report.NotRun = append(b.report.NotRun, perf.NotRun{Workload: w.name, Column: p.Name, Reason: err.Error()})
-		b.progress.total -= b.mostRounds() + 1
+		b.progress.total -= b.mostRounds(w) + 1
 		return nil, nil
 	}
 	return s, errors.Join(err, ctx.Err())
 }
 
 // mostRounds is how many are recorded of a quick peer.
-func (b *bench) mostRounds() int {
+func (b *bench) mostRounds(w workload) int {
+	most := defaultRounds
 	if b.o.Rounds > 0 {
-		return b.o.Rounds
+		most = b.o.Rounds
 	}
-	return defaultRounds
+	if w.rounds > 0 {
+		most = min(most, w.rounds)
+	}
+	return most
 }
 
 // round lets a stand have its turn. Round 0 is the one that warms up.
@@ -119,7 +123,7 @@ func (b *bench) round(ctx context.Context, s *stand, round int) error {
 		return nil
 	}
 	s.quiet = round == 0
-	what := fmt.Sprintf("%s: %s, round %d of %d", s.workload.name, s.peer.Name, round, b.mostRounds())
+	what := fmt.Sprintf("%s: %s, round %d of %d", s.workload.name, s.peer.Name, round, b.mostRounds(s.workload))
 	if s.quiet {
 		what = fmt.Sprintf("%s: warming up %s", s.workload.name, s.peer.Name)
 	}

@@ -128,7 +128,7 @@ func TestCounts(t *testing.T) {
 	require.NoError(t, err)
 	t.Setenv(asCounter, "1")
 	o := tiny(dir)
-	o.Workloads, o.Peers, o.Counter = []string{"W5"}, []string{"btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
+	o.Workloads, o.Peers, o.Counter = []string{"W5", "W13"}, []string{"btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
 	report := smoke(t, o)
 	created := map[string]perf.Samples{}
 	for _, row := range report.Rows {
@@ -139,6 +139,9 @@ func TestCounts(t *testing.T) {
 	require.Len(t, created, 3)
 	assert.EqualValues(t, 1, created["btrfs-progs"].Median())
 	assert.Zero(t, created[peers.OursOnBtrfs].Median())
+	reopen := "W13 " + rowReopen(1).name
+	assert.True(t, report.Has(reopen+": ioctls"))
+	assert.False(t, report.Has(reopen+": programs started"), "opening a store starts no program, and what nobody does has no row")
 }
 
 // TestInterrupted: what was made by then is taken back.
@@ -181,4 +184,40 @@ func TestRefused(t *testing.T) {
 			perftest.NothingLeft(t, dir, "bstest-matrix-")
 		})
 	}
+}
+
+// TestSpace: what W10 and W11 count is near what file system and kernel must take.
+func TestSpace(t *testing.T) {
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, btrfs.Kind{})
+	o := tiny(dir)
+	o.Scale.FileSize, o.Scale.Layers = 16<<20, 10
+	o.Workloads, o.Peers = []string{"W10", "W11"}, []string{peers.OverlayOnExt4, peers.FloorOfBtrfs, peers.OursOnBtrfs}
+	report := smoke(t, o)
+	of := func(workload string, m measure, column string) int64 {
+		for _, row := range report.Rows {
+			if row.Name == workload+" "+m.name {
+				require.Len(t, row.Samples[column], 1, "%s of %s", row.Name, column)
+				return int64(row.Samples[column].Median())
+			}
+		}
+		t.Fatalf("no row %s", m.name)
+		return 0
+	}
+	const size, written = 16 << 20, 20 * 4 << 10
+	assert.Greater(t, of("W10", rowFourBytes(size), peers.OverlayOnExt4), int64(size)-1, "overlay copies the file")
+	for _, name := range []string{peers.FloorOfBtrfs, peers.OursOnBtrfs} {
+		four, many := of("W10", rowFourBytes(size), name), of("W10", rowScattered(20), name)
+		assert.Greater(t, four, int64(4<<10)-1, name)
+		assert.Less(t, four, int64(512<<10), name)
+		assert.Greater(t, many, int64(written), name)
+		assert.Less(t, many, int64(10*written), name)
+		assert.Less(t, of("W10", rowTrimmed(), name), many, name)
+		assert.Less(t, of("W10", rowLeft(), name), int64(1<<20), name)
+		assert.Less(t, of("W11", rowMapped(), name), int64(1<<10), name)
+		assert.Less(t, of("W11", rowEmptyLayer(10), name), int64(64<<10), name)
+	}
+	record := of("W11", rowCatalog(10), peers.OursOnBtrfs)
+	assert.Greater(t, record, int64(100))
+	assert.Less(t, record, int64(1<<10))
 }

@@ -28,8 +28,9 @@ type stand struct {
 	named    int    // names given out
 	rounds   int    // recorded so far
 	longest  time.Duration
-	crowds   []crowdOf // of W5
+	crowds   []crowdOf // of W5 and W13
 	tars     []string  // of W4
+	held     int64     // of W10: what the disk's files held in the beginning
 }
 
 // openStand makes a peer's stand in a new directory.

@@ -24,6 +24,7 @@ func (b *bench) aim() {
 			b.want("a durable write beside removals: at most twice what it takes alone, 99th percentile",
 				cell("W9", rowVictim(true), ours.name), cell("W9", rowVictim(false), ours.name), 2)
 			b.removalTargets(ours.name)
+			b.spaceTargets(ours.name)
 		}
 	}
 }
@@ -41,6 +42,13 @@ func cell(workload string, m measure, column string) perf.Cell {
 func (b *bench) want(text string, is, of perf.Cell, atMost float64) {
 	if is != of && b.report.Has(is.Row) && b.report.Has(of.Row) && b.hasPeer(of.Column) {
 		b.report.Targets = append(b.report.Targets, perf.Target{Text: b.whose(is, of) + ": " + text, Cell: is, Of: of, AtMost: atMost})
+	}
+}
+
+// wantAtMost adds a target in the row's own unit if it was measured.
+func (b *bench) wantAtMost(text string, is perf.Cell, most float64) {
+	if b.report.Has(is.Row) {
+		b.report.Targets = append(b.report.Targets, perf.Target{Text: is.Column + ": " + text, Cell: is, AtMost: most})
 	}
 }
 
@@ -79,4 +87,25 @@ func (b *bench) removalTargets(ours string) {
 	for _, rival := range []string{peers.OverlayOnExt4, "lvm"} {
 		b.want(fmt.Sprintf("%s: 20 times faster than %s", m.name, rival), cell("W9", m, ours), cell("W9", m, rival), 1.0/20)
 	}
+}
+
+// spaceTargets are of what is counted in bytes.
+func (b *bench) spaceTargets(ours string) {
+	size := b.o.Scale.FileSize
+	b.want(fmt.Sprintf("space after four bytes into a file of %d MiB: 1,000 times less than overlay on ext4 (for 1 GiB)", size/mebibyte),
+		cell("W10", rowFourBytes(size), ours), cell("W10", rowFourBytes(size), peers.OverlayOnExt4), 1.0/1000)
+	b.wantAtMost("held by the disk after a container was removed: at most 1 MiB", cell("W10", rowLeft(), ours), mebibyte)
+	if ours == peers.OursOnPool {
+		b.wantAtMost("metadata of a block: at most 25 bytes", cell("W11", rowMapped(), ours), 25)
+		crowds := b.o.Scale.emptyCrowds()
+		most := crowds[len(crowds)-1]
+		b.wantAtMost("metadata of an empty layer: at most 8 KiB", cell("W11", rowEmptyLayer(most), ours), 8<<10)
+	}
+	for _, n := range b.o.Scale.emptyCrowds() {
+		b.wantAtMost(fmt.Sprintf("our catalog for a layer, with %d layers: at most 1 KiB", n), cell("W11", rowCatalog(n), ours), 1<<10)
+	}
+	crowds := b.o.Scale.crowds()
+	few, many := crowds[0], crowds[len(crowds)-1]
+	b.want(fmt.Sprintf("close and open again: with %d layers at most twice as long as with %d", many, few),
+		cell("W13", rowReopen(many), ours), cell("W13", rowReopen(few), ours), 2)
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -113,22 +112,28 @@ func cached() (float64, error) {
 func restart() workload {
 	return workload{
 		name:  "W13",
-		title: "restart: the store is closed and opened again, with many layers in it",
+		title: "restart: the store is closed and opened again, with 1, 100 and 1,000 layers in it; each size is a store of its own",
 		only: func(p peers.Peer) string {
 			if p.Ours() {
 				return ""
 			}
 			return "it keeps nothing that has to be opened"
 		},
-		prepare: func(ctx context.Context, s *stand) error { return s.crowd(ctx, s.scale.Layers) },
+		counted: true,
+		prepare: crowds,
 		round: func(ctx context.Context, s *stand) error {
-			for range s.scale.Operations {
-				m := row(fmt.Sprintf("close and open again with %d layers", s.scale.Layers))
-				if err := s.timed(m, func() error { return s.Store.(*peers.Blockstore).Reopen(ctx) }); err != nil {
-					return err
+			for i := range s.scale.Operations {
+				for j := range s.crowds {
+					c := s.crowds[(i+j)%len(s.crowds)]
+					err := s.timed(rowReopen(c.layers), func() error { return c.Store.(*peers.Blockstore).Reopen(ctx) })
+					if err != nil {
+						return err
+					}
 				}
 			}
 			return nil
 		},
 	}
 }
+
+func rowReopen(layers int) measure { return scaled("close and open again", float64(layers), "layers") }

@@ -24,14 +24,7 @@ func lifeCycle() workload {
 		name:    "W5",
 		title:   "life cycle: create a container, mount it, look at one file, unmount, remove, with 1, 100 and 1,000 layers in the store; each size is a store of its own",
 		counted: true,
-		prepare: func(ctx context.Context, s *stand) error {
-			for _, n := range s.scale.crowds() {
-				if err := s.crowd(ctx, n); err != nil {
-					return fmt.Errorf("with %d layers: %w", n, err)
-				}
-			}
-			return nil
-		},
+		prepare: crowds,
 		round: func(ctx context.Context, s *stand) error {
 			// The crowds take turns, so that what else the machine does meets all of them alike.
 			for i := range s.scale.Operations {
@@ -46,6 +39,16 @@ func lifeCycle() workload {
 	}
 }
 
+// crowds makes a store for each number of layers.
+func crowds(ctx context.Context, s *stand) error {
+	for _, n := range s.scale.crowds() {
+		if err := s.crowd(ctx, n); err != nil {
+			return fmt.Errorf("with %d layers: %w", n, err)
+		}
+	}
+	return nil
+}
+
 // crowdOf is a store with that many layers.
 type crowdOf struct {
 	peers.Store
@@ -57,17 +60,13 @@ type crowdOf struct {
 func (s *stand) crowd(ctx context.Context, n int) error {
 	store, site := s.Store, s.site
 	if len(s.crowds) > 0 {
-		beside := *s.site
-		beside.Dir = filepath.Join(s.site.Dir, fmt.Sprint("crowd-", n))
-		beside.KernelName, beside.Devices = fmt.Sprint(s.site.KernelName, "-", n), nil
-		if err := os.Mkdir(beside.Dir, 0o755); err != nil {
-			return err
-		}
 		var err error
-		if store, err = s.peer.Open(ctx, &beside); err != nil {
+		if site, err = s.site.Beside(fmt.Sprint("crowd-", n)); err != nil {
 			return err
 		}
-		site = &beside
+		if store, err = s.peer.Open(ctx, site); err != nil {
+			return err
+		}
 	}
 	if err := store.Layer(ctx, small, "", fillSmall); err != nil {
 		return err

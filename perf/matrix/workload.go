@@ -18,6 +18,8 @@ type workload struct {
 	programs []string
 	// counted: the system calls of its operations are worth a look.
 	counted bool
+	// rounds are recorded at most, 0 for as many as of others.
+	rounds int
 	// prepare makes what all rounds of a stand need.
 	prepare func(ctx context.Context, s *stand) error
 	round   func(ctx context.Context, s *stand) error
@@ -47,6 +49,7 @@ func (w workload) excludes(p peers.Peer) string {
 // workloads are in the order in which they run.
 func workloads() []workload {
 	return []workload{
-		firstWrite(), database(), smallFiles(), unpack(), lifeCycle(), burst(), diff(), commit(), deletion(), fanOut(), restart(), steady(),
+		firstWrite(), database(), smallFiles(), unpack(), lifeCycle(), burst(), diff(), commit(), deletion(), space(), metadata(),
+		fanOut(), restart(), steady(),
 	}
 }

@@ -62,6 +62,7 @@ func (p *pool) load(ctx context.Context, data, metadata string, s *Site) error {
 	}
 	p.dev = info.Dev
 	s.Undo.Add(p.name, func() error { return p.removeAll() })
+	s.accounts = append(s.accounts, account{space: p.space})
 	return nil
 }
 

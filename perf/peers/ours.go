@@ -39,12 +39,16 @@ func openOursOnPool(ctx context.Context, s *Site) (Store, error) {
 	s.uses(metadata.Path())
 	// Between making the store and opening it nobody else holds them.
 	s.Undo.Add("the pool's loop devices", func() error { return errors.Join(data.Close(), metadata.Close()) })
-	return openOurs(ctx, s, thin.Kind{}, snapshot.InitOptions{
+	b, err := openOurs(ctx, s, thin.Kind{}, snapshot.InitOptions{
 		Root: filepath.Join(root, "store"), DataDevice: data.Path(), MetadataDevice: metadata.Path(),
 	})
+	if err == nil {
+		s.accounts = append(s.accounts, account{space: b.space})
+	}
+	return b, err
 }
 
-func openOurs(ctx context.Context, s *Site, kind snapshot.Kind, o snapshot.InitOptions) (Store, error) {
+func openOurs(ctx context.Context, s *Site, kind snapshot.Kind, o snapshot.InitOptions) (*Blockstore, error) {
 	o.BaseSize = s.VolumeSize
 	if err := snapshot.Init(ctx, kind, o, "for a benchmark"); err != nil {
 		return nil, err

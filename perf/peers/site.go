@@ -30,6 +30,16 @@ type Site struct {
 	// Devices are the block devices that hold everything of the site, by their names
 	// in /sys/block.
 	Devices []string
+	// accounts are those of its file systems and pools.
+	accounts []account
+}
+
+// Beside is a second site, in a directory of that name below this one's.
+func (s *Site) Beside(name string) (*Site, error) {
+	beside := *s
+	beside.Dir, beside.KernelName = filepath.Join(s.Dir, name), s.KernelName+"-"+name
+	beside.Devices, beside.accounts = nil, nil
+	return &beside, os.Mkdir(beside.Dir, 0o755)
 }
 
 // fileSystem makes the site's file system and an empty directory on it.
@@ -44,6 +54,9 @@ func (s *Site) fileSystem(ctx context.Context, kind string) (root string, err er
 	}
 	for _, m := range below {
 		s.uses(m.Source)
+	}
+	if err := s.accountOf(kind, at); err != nil {
+		return "", err
 	}
 	root = filepath.Join(at, "root")
 	return root, os.Mkdir(root, 0o755)
