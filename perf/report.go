@@ -1,12 +1,14 @@
 package perf
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -147,11 +149,21 @@ func (r *Report) unit(row string) Unit {
 	return r.Rows[i].Unit
 }
 
-// WriteJSON writes the whole report.
+// numbers are a list of them, each on a line of its own.
+var numbers = regexp.MustCompile(`\[\n\s+-?[0-9][-+.0-9e,\n ]*\]`)
+
+// WriteJSON writes the whole report. Samples stand on one line: what is committed is to
+// be small, and a line of a change one cell.
 func (r *Report) WriteJSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(r)
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	text = numbers.ReplaceAllFunc(text, func(list []byte) []byte {
+		return bytes.Join(bytes.Fields(list), nil)
+	})
+	_, err = w.Write(append(text, '\n'))
+	return err
 }
 
 // Deliver writes the report as a program's flags ask for it: for people or as JSON

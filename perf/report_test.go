@@ -82,3 +82,17 @@ func TestParts(t *testing.T) {
 	assert.Equal(t, []string{"write", "write: in the kernel", "size"}, names)
 	assert.Len(t, r.Rows[1].Samples["ours"], 2)
 }
+
+// TestJSONLines: samples stand on one line, and what is read is what was written. A text that looks like numbers stays as it is.
+func TestJSONLines(t *testing.T) {
+	r := exampleReport()
+	r.Notes = []string{"[\n  1,\n  2\n]", "a\n[\n1]"}
+	r.Add("write", Seconds, "ours", 1e-9)
+	var b strings.Builder
+	require.NoError(t, r.WriteJSON(&b))
+	assert.Contains(t, b.String(), `"ours": [0.001,0.003,1e-9]`)
+	assert.Contains(t, b.String(), `"rival": [4096]`)
+	again, err := Read(strings.NewReader(b.String()))
+	require.NoError(t, err)
+	assert.Equal(t, r, again)
+}
