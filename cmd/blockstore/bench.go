@@ -29,13 +29,14 @@ func (a *app) benchCommand() *cobra.Command {
 		short: "measure this machine: blockstore beside overlay, copies, btrfs, device-mapper and LVM",
 		long: `Runs workloads on blockstore and on its rivals, in turns on one disk, and prints
 medians with their quartiles, ratios with 95 % intervals, and beside the times what
-was counted: programs started, ioctls, waits for the disk, the disk's writes. No
-store is needed or touched. What this kernel does not have is listed as not run;
-docs/performance.md says what each row is and what is equal among the peers.
+was counted: programs started, ioctls, waits for the disk, the disk's writes, and
+what containers take of the disk and layers of the metadata. No store is needed or
+touched. What this kernel does not have is listed as not run; docs/performance.md says
+what each row is and what is equal among the peers.
 
 Everything lies in a new directory below --dir, which is gone at the end, after
-Ctrl-C too. The whole takes hours and up to 60 GB; --workloads, --peers, --rounds
-and --size take parts.
+Ctrl-C too. The whole takes an hour or two and up to 60 GB; --workloads, --peers,
+--rounds and --size take parts, --enough and --fio-time less time.
 
 Workloads: ` + join(matrix.WorkloadNames()) + `.
 Peers: ` + join(matrix.PeerNames()) + `.`,
@@ -45,7 +46,8 @@ Peers: ` + join(matrix.PeerNames()) + `.`,
 	f := cmd.Flags()
 	f.StringSliceVar(&o.Workloads, "workloads", nil, "`W1,W5,...` (default: all)")
 	f.StringSliceVar(&o.Peers, "peers", nil, "`NAME,...` (default: all that this kernel allows)")
-	f.IntVar(&o.Rounds, "rounds", 0, "rounds that are recorded (default 10, or 3 where one takes more than ten seconds)")
+	f.IntVar(&o.Rounds, "rounds", 0, "rounds that are recorded (default 10, or fewer, but 3, where those of one peer in a workload have taken --enough)")
+	f.DurationVar(&o.Enough, "enough", 0, "see --rounds (default 30s)")
 	f.StringVar(&o.size, "size", "1G", "`SIZE` of the largest file")
 	f.IntVar(&o.Scale.Layers, "layers", 0, "most layers that are present (default 1000)")
 	f.IntVar(&o.Scale.Operations, "operations", 0, "operations of each kind in a round (default 10)")

@@ -15,9 +15,11 @@ import (
 type Options struct {
 	Workloads []string `json:"workloads"` // none: all
 	Peers     []string `json:"peers"`     // none: all that can run here
-	// Rounds are recorded, for each peer; 0 is ten, and three for a peer whose round
-	// takes more than ten seconds.
+	// Rounds are recorded, for each peer; 0 is ten, or fewer, but three at least, where
+	// those of a peer in a workload have taken Enough.
 	Rounds int `json:"rounds"`
+	// Enough is 30 seconds unless it is set.
+	Enough time.Duration `json:"enough"`
 	// NoWarmUp leaves out the round before those.
 	NoWarmUp bool  `json:"no_warm_up"`
 	Scale    Scale `json:"scale"`
@@ -50,7 +52,7 @@ type Scale struct {
 const (
 	defaultRounds = 10
 	slowRounds    = 3
-	slowRound     = 10 * time.Second
+	defaultEnough = 30 * time.Second
 	mebibyte      = 1 << 20
 )
 
@@ -92,6 +94,9 @@ func (o *Options) complete() error {
 	if o.Scale.FileSize == 0 {
 		o.Scale.FileSize = w.FileSize
 	}
+	if o.Enough == 0 {
+		o.Enough = defaultEnough
+	}
 	if o.Scale.FioTime == 0 {
 		o.Scale.FioTime = w.FioTime
 	}
@@ -100,6 +105,8 @@ func (o *Options) complete() error {
 		return errors.New("--size: it must be 1 MiB at least, and 64 GiB at most")
 	case o.Scale.FioTime < 0 || o.Scale.FioTime > time.Hour:
 		return errors.New("--fio-time: it must be an hour at most")
+	case o.Enough < 0:
+		return errors.New("--enough: it must be more than 0")
 	case o.Rounds < 0 || o.Rounds > maxScale:
 		return fmt.Errorf("--rounds %d: it must be 1 at least, and %d at most", o.Rounds, maxScale)
 	case o.Dir == "":

@@ -118,8 +118,8 @@ func (b *bench) mostRounds(w workload) int {
 // round lets a stand have its turn. Round 0 is the one that warms up.
 func (b *bench) round(ctx context.Context, s *stand, round int) error {
 	defer b.progress.step()
-	slow := b.o.Rounds == 0 && s.longest > slowRound && s.rounds >= slowRounds
-	if slow || round == 0 && b.o.NoWarmUp {
+	enough := b.o.Rounds == 0 && s.spent >= b.o.Enough && s.rounds >= slowRounds
+	if enough || round == 0 && (b.o.NoWarmUp || s.workload.warmsUp) {
 		return nil
 	}
 	s.quiet = round == 0
@@ -134,7 +134,7 @@ func (b *bench) round(ctx context.Context, s *stand, round int) error {
 	}
 	if !s.quiet {
 		s.rounds++
-		s.longest = max(s.longest, time.Since(begin))
+		s.spent += time.Since(begin)
 	}
 	return errors.Join(perf.Flush(s.site.Dir), ctx.Err())
 }

@@ -23,14 +23,14 @@ type stand struct {
 	scale    Scale
 	image    string
 	report   *perf.Report
-	quiet    bool   // nothing is recorded
-	marks    *marks // in a trace; nil without one
-	named    int    // names given out
-	rounds   int    // recorded so far
-	longest  time.Duration
-	crowds   []crowdOf // of W5 and W13
-	tars     []string  // of W4
-	held     int64     // of W10: what the disk's files held in the beginning
+	quiet    bool          // nothing is recorded
+	marks    *marks        // in a trace; nil without one
+	named    int           // names given out
+	rounds   int           // recorded so far
+	spent    time.Duration // by those
+	crowds   []crowdOf     // of W5 and W13
+	tars     []string      // of W4
+	held     int64         // of W10: what the disk's files held in the beginning
 }
 
 // openStand makes a peer's stand in a new directory.

@@ -14,6 +14,7 @@ func firstWrite() workload {
 		name:    "W1",
 		title:   "first write: open, four bytes into the middle of a lower layer's file, fsync, in a fresh container; the file was read through its layer, not through the container",
 		counted: true,
+		only:    inside,
 		prepare: func(ctx context.Context, s *stand) error {
 			for _, size := range s.scale.sizes() {
 				err := s.Layer(ctx, sizedLayer(size), "", func(root string) error {

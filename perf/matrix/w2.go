@@ -9,6 +9,7 @@ import (
 
 	"blockstore.dev/blockstore/perf"
 	"blockstore.dev/blockstore/perf/fio"
+	"blockstore.dev/blockstore/perf/peers"
 )
 
 // large is a layer with one file.
@@ -24,7 +25,7 @@ func database() workload {
 	return workload{
 		name:        "W2",
 		title:       "database: 4 KiB random writes into a lower layer's file by fio, durable one by one, and 32 at a time with direct I/O; each in a fresh container, and then once more to the same places",
-		fileSystems: true, programs: []string{"fio"},
+		fileSystems: true, programs: []string{"fio"}, only: inside,
 		prepare: func(ctx context.Context, s *stand) error { return s.largeLayer(ctx, s.scale.FileSize) },
 		round: func(ctx context.Context, s *stand) error {
 			for _, job := range []struct {
@@ -71,7 +72,13 @@ func steady() workload {
 	return workload{
 		name:        "W14",
 		title:       "steady load by fio, direct I/O, on a file that the container has written over before, so that all blocks are its own",
-		fileSystems: true, programs: []string{"fio"},
+		fileSystems: true, programs: []string{"fio"}, warmsUp: true,
+		only: func(p peers.Peer) string {
+			if p.Name == "reflink" {
+				return "a file that was written over is one like " + peers.OverlayOnXFS + "'s"
+			}
+			return inside(p)
+		},
 		prepare: func(ctx context.Context, s *stand) error { return s.largeLayer(ctx, s.scale.steady()) },
 		round: func(ctx context.Context, s *stand) error {
 			return s.inContainer(ctx, large, func(dir string) error {

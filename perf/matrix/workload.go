@@ -20,6 +20,8 @@ type workload struct {
 	counted bool
 	// rounds are recorded at most, 0 for as many as of others.
 	rounds int
+	// warmsUp: a round does that itself.
+	warmsUp bool
 	// prepare makes what all rounds of a stand need.
 	prepare func(ctx context.Context, s *stand) error
 	round   func(ctx context.Context, s *stand) error
@@ -52,4 +54,13 @@ func workloads() []workload {
 		firstWrite(), database(), smallFiles(), unpack(), lifeCycle(), burst(), diff(), commit(), deletion(), space(), metadata(),
 		fanOut(), restart(), steady(),
 	}
+}
+
+// inside leaves out of what is done inside a container who lays out its files as another
+// does.
+func inside(p peers.Peer) string {
+	if p.Name == "vfs" {
+		return "its containers are copies, and so files like " + peers.PlainExt4 + "'s"
+	}
+	return oneOfAKind(p)
 }
