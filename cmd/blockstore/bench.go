@@ -81,7 +81,7 @@ func (a *app) bench(ctx context.Context, o benchOptions) error {
 	if err != nil {
 		return usageError{fmt.Errorf("--size: %w", err)}
 	}
-	o.Scale.FileSize = bytes
+	o.Scale.FileSize, o.Version = bytes, version
 	if !o.noCounts {
 		self, err := os.Executable()
 		if err != nil {

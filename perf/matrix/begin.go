@@ -32,7 +32,7 @@ func (b *bench) begin(ctx context.Context) error {
 	if err := b.choosePeers(ctx); err != nil {
 		return err
 	}
-	b.report.Versions = versions(ctx)
+	b.report.Versions = versions(ctx, b.o.Version)
 	b.compareWith()
 	b.progress = progress{watch: b.o.Watch, begun: time.Now(), now: time.Now}
 	for _, w := range b.workloads {
@@ -122,7 +122,7 @@ func (b *bench) compareWith() {
 }
 
 // versions are those of the programs that may take part, as they say them.
-func versions(ctx context.Context) map[string]string {
+func versions(ctx context.Context, own string) map[string]string {
 	found := map[string]string{}
 	for name, args := range map[string][]string{
 		"fio": {"--version"}, "cp": {"--version"}, "btrfs": {"--version"}, "mkfs.xfs": {"-V"}, "lvm": {"version"}, "strace": {"--version"}, "tar": {"--version"},
@@ -136,7 +136,10 @@ func versions(ctx context.Context) map[string]string {
 		}
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		found["go"], found["blockstore"] = info.GoVersion, info.Main.Version
+		found["go"] = info.GoVersion
+	}
+	if own != "" {
+		found["blockstore"] = own
 	}
 	return found
 }

@@ -27,6 +27,8 @@ type Options struct {
 	Dir string `json:"dir"`
 	// Image is an OCI layout, DIR:REF, for what works on a real image; "" leaves that out.
 	Image string `json:"image"`
+	// Version is the program's own, for the report.
+	Version string `json:"-"`
 	// Counter is the command line that runs CountInside; without it no system calls are
 	// counted.
 	Counter []string `json:"-"`

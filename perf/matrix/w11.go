@@ -15,7 +15,7 @@ func metadata() workload {
 	return workload{
 		name:   "W11",
 		title:  "metadata: what pools and btrfs have of it for each 64 KiB of a new layer's file, and for each of 10, 100 and 1,000 empty layers, made of one layer and never mounted; and our catalog for each of those",
-		rounds: steadyRounds,
+		rounds: steadyRounds, warmsUp: true,
 		only: func(p peers.Peer) string {
 			if p.Ours() || p.Name == peers.FloorOfBtrfs || p.Name == peers.FloorOfPool {
 				return ""
@@ -79,17 +79,6 @@ func (s *stand) mapped(ctx context.Context) error {
 	blocks := s.scale.FileSize / blockSize
 	s.record(rowMapped(), perf.Bytes, float64(after.Since(before).Metadata)/float64(blocks))
 	return s.Remove(ctx, large)
-}
-
-// withoutSpares is settled without the snapshots that our store keeps ready: they go
-// when it is closed.
-func (s *stand) withoutSpares(ctx context.Context) (peers.Space, error) {
-	if ours, ok := s.Store.(*peers.Blockstore); ok {
-		if err := ours.Reopen(ctx); err != nil {
-			return peers.Space{}, err
-		}
-	}
-	return s.settled(ctx)
 }
 
 // emptyLayers has them come, and all go.

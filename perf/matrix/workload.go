@@ -20,7 +20,7 @@ type workload struct {
 	counted bool
 	// rounds are recorded at most, 0 for as many as of others.
 	rounds int
-	// warmsUp: a round does that itself.
+	// warmsUp: a round does that itself, or what it measures does not get warmer.
 	warmsUp bool
 	// prepare makes what all rounds of a stand need.
 	prepare func(ctx context.Context, s *stand) error
