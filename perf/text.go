@@ -1,6 +1,9 @@
 package perf
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Text writes one value with its unit.
 func (u Unit) Text(v float64) string {
@@ -41,4 +44,12 @@ func (r *Report) Whole(row *Row) string {
 		}
 	}
 	return best
+}
+
+// Markdown writes a table, its header first, all lines of one length: figures stand
+// right.
+func Markdown(lines [][]string) string {
+	var b strings.Builder
+	writeTable(&b, lines)
+	return b.String()
 }
