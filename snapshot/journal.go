@@ -102,7 +102,8 @@ func openJournal(path string) (j *journal, records [][]byte, found bool, err err
 	for {
 		payload, ok := parseRecord(all, j.end, j.head.Nonce, j.records)
 		if !ok {
-			return j, records, true, nil
+			// What a process wrote that was killed before it was told so is acted on from here on.
+			return j, records, true, j.flush()
 		}
 		records = append(records, payload)
 		j.records++
@@ -229,6 +230,11 @@ func (j *journal) write(block []byte, at int64) error {
 	if _, err := j.file.WriteAt(block, at); err != nil {
 		return err
 	}
+	return j.flush()
+}
+
+// flush waits until the disk has what was written.
+func (j *journal) flush() error {
 	if failpoint.Leave("catalog.flush") {
 		return nil
 	}
