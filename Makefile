@@ -201,7 +201,7 @@ demo: deps build realimage ## load a real image, change a container, show, commi
 
 # The matrix: ARGS narrows it, as in make bench ARGS='--workloads W5,W6 --rounds 3'. BENCH_TIME is what brings the whole of it
 # below 35 minutes on two processors: with BENCH_TIME= it takes one hour or two.
-BENCH_TIME ?= --enough 15s --fio-time 2s
+BENCH_TIME ?= --enough 10s --fio-time 1500ms
 
 .PHONY: bench
 bench: deps build realimage ## every rival side by side on this machine's kernel, half an hour; OUT=NAME keeps NAME-host.json

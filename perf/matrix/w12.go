@@ -21,7 +21,7 @@ func fanOut() workload {
 	return workload{
 		name:  "W12",
 		title: "fan-out: 1, 10 and 50 containers of one layer, each new, read the same file, one after the other; and what the page cache grew by meanwhile",
-		only:  inside,
+		only:  inside, warmsUp: true, // each container is new
 		prepare: func(ctx context.Context, s *stand) error {
 			return s.largeLayer(ctx, s.scale.shared())
 		},
