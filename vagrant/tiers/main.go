@@ -79,7 +79,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.BoolVar(&o.logs, "log", false, "gotest: print what tests that passed have logged")
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
 	flags.IntVar(&o.machines, "machines", 2, "machines of User Mode Linux that run at a time")
-	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "time limit of one package's tests")
+	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "time limit of one package's tests")
 	flags.DurationVar(&o.still, "still", 10*time.Minute, "time limit of a machine in which no test says anything")
 	flags.DurationVar(&o.vmTimeout, "vm-timeout", 20*time.Minute, "time limit of one package's tests in the virtual machine")
 	flags.Func("machine-flag", "one more `flag` for the program that boots, such as --disk=2G", func(s string) error {
