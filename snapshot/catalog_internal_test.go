@@ -192,10 +192,18 @@ func TestPartedCatalog(t *testing.T) {
 		"an older catalog": {old, nowJournal}, "no journal": {now, nil}, "a damaged journal": {now, make([]byte, journalSize)},
 	} {
 		require.NoError(t, errors.Join(os.WriteFile(path, pair[0], 0o600), os.WriteFile(journal, pair[1], 0o600)))
+		if pair[1] == nil {
+			require.NoError(t, os.Remove(journal))
+		}
 		_, err := openCatalog(path)
 		require.ErrorIs(t, err, ErrCorrupt, name)
 		require.ErrorContains(t, err, "put both back from one copy", name)
 		require.Equal(t, pair[0], read(t, path), name)
+		if pair[1] == nil {
+			require.NoFileExists(t, journal)
+		} else {
+			require.Equal(t, pair[1], read(t, journal), name)
+		}
 	}
 	for name, pair := range map[string][2][]byte{"the older pair": {old, oldJournal}, "the newer pair": {now, nowJournal}} {
 		require.NoError(t, errors.Join(os.WriteFile(path, pair[0], 0o600), os.WriteFile(journal, pair[1], 0o600)))

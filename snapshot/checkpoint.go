@@ -47,14 +47,14 @@ func (c *catalog) open(path string) (err error) {
 		}
 	}
 	var records [][]byte
-	var found bool
-	if c.journal, records, found, err = openJournal(journalPath); err != nil {
+	if c.journal, records, err = openJournal(journalPath); err != nil {
 		return err
 	}
+	found := c.journal != nil
 	if found {
 		err = c.journal.head.Base.restore(path)
-	} else {
-		err = refuseAlone(path)
+	} else if err = refuseAlone(path); err == nil {
+		c.journal, err = makeJournal(journalPath)
 	}
 	if err != nil {
 		return err

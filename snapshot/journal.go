@@ -71,52 +71,64 @@ type journal struct {
 	stale bool
 }
 
-// openJournal opens the file at path and returns what its records hold. Without a file, or
-// with one whose making was cut short, found is false: then it has no generation yet.
-func openJournal(path string) (j *journal, records [][]byte, found bool, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+// openJournal opens the file at path and returns what its records hold. There is none, and
+// j is nil, without a file or with one whose making was cut short: see makeJournal.
+func openJournal(path string) (j *journal, records [][]byte, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, nil, false, err
+		return nil, nil, ignoreMissing(err)
 	}
-	j = &journal{file: f}
 	defer func() {
-		if err != nil {
+		if j == nil {
 			err = errors.Join(err, f.Close())
 		}
 	}()
 	all := make([]byte, journalSize)
 	n, err := f.ReadAt(all, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, false, err
+		return nil, nil, err
 	}
 	all = all[:n]
+	found := &journal{file: f}
 	for slot := range 2 {
-		if h, ok := parseHead(all, slot); ok && (!found || h.Generation > j.head.Generation) {
-			j.head, found = h, true
+		if h, ok := parseHead(all, slot); ok && h.Generation > found.head.Generation {
+			found.head = h
 		}
 	}
-	if !found {
-		return j, nil, false, j.allocate(filepath.Dir(path))
+	if found.head.Generation == 0 {
+		return nil, nil, nil
 	}
-	j.end = journalRecords
+	found.end = journalRecords
 	for {
-		payload, ok := parseRecord(all, j.end, j.head.Nonce, j.records)
+		payload, ok := parseRecord(all, found.end, found.head.Nonce, found.records)
 		if !ok {
-			// What a process wrote that was killed before it was told so is acted on from here on.
-			return j, records, true, j.flush()
+			break
 		}
 		records = append(records, payload)
-		j.records++
-		j.end += recordSize(payload)
+		found.records++
+		found.end += recordSize(payload)
 	}
+	// What a process wrote that was killed before it was told so is acted on from here on.
+	if err := found.flush(); err != nil {
+		return nil, nil, err
+	}
+	return found, records, nil
 }
 
-// allocate writes all of the file, so that records need no room and change no size.
-func (j *journal) allocate(dir string) error {
-	if _, err := j.file.WriteAt(make([]byte, journalSize), 0); err != nil {
-		return err
+// makeJournal makes the file at path, and writes all of it, so that records need no room
+// and change no size. It has no generation yet.
+func makeJournal(path string) (*journal, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
 	}
-	return errors.Join(j.file.Sync(), syncDir(dir))
+	if _, err = f.WriteAt(make([]byte, journalSize), 0); err == nil {
+		err = errors.Join(f.Sync(), syncDir(filepath.Dir(path)))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &journal{file: f}, nil
 }
 
 // begin makes b the state to which records are added from now on. It must be durable.
