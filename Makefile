@@ -199,8 +199,8 @@ race: ## tests under the race detector
 demo: deps build realimage ## load a real image, change a container, show, commit, save; DRIVER=devicemapper in User Mode Linux
 	scripts/demo.sh
 
-# The matrix: ARGS narrows it, as in make bench ARGS='--workloads W5,W6 --rounds 3'. BENCH_TIME is what brings the whole of it
-# below 35 minutes on two processors: with BENCH_TIME= it takes one hour or two.
+# The matrix: ARGS narrows it, as in make bench ARGS='--workloads W5,W6 --rounds 3'. BENCH_TIME is what brought the whole of it
+# to 21 minutes on two processors: with BENCH_TIME= it takes longer, in more rounds and longer fio jobs.
 BENCH_TIME ?= --enough 10s --fio-time 1500ms
 
 .PHONY: bench
