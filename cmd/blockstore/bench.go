@@ -26,7 +26,7 @@ func (a *app) benchCommand() *cobra.Command {
 	var o benchOptions
 	cmd := a.command(spec{
 		use:   "bench [--workloads W1,W5] [--peers NAME,...] [--rounds N] [--size SIZE] [--out FILE]",
-		short: "measure this machine: blockstore beside overlay, copies, btrfs, device-mapper and LVM",
+		short: "measure this machine: blockstore beside overlay, copies, btrfs, device-mapper, LVM and ZFS",
 		long: `Runs workloads on blockstore and on its rivals, in turns on one disk, and prints
 medians with their quartiles, ratios with 95 % intervals, and beside the times what
 was counted: programs started, ioctls, waits for the disk, the disk's writes, and

@@ -18,6 +18,7 @@ import (
 	"blockstore.dev/blockstore/perf/perftest"
 	"blockstore.dev/blockstore/snapshot/btrfs"
 	"blockstore.dev/blockstore/snapshot/thin"
+	"blockstore.dev/blockstore/snapshot/zfs"
 )
 
 // asCounter makes the test binary the child under strace.
@@ -115,6 +116,17 @@ func TestSmokePool(t *testing.T) {
 	assert.Len(t, report.Workloads, able())
 	o.Peers, o.Workloads = []string{"dmsetup", "lvm", peers.FloorOfPool, peers.OursOnPool}, []string{"W1", "W5"}
 	smoke(t, o)
+}
+
+// TestSmokeZFS is what ZFS' peers do otherwise than others, in a virtual machine, where all of it would take many minutes.
+func TestSmokeZFS(t *testing.T) {
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, zfs.Kind{})
+	o := tiny(dir)
+	o.Peers = []string{peers.PlainZFS, "zfs", peers.FloorOfZFS, peers.OursOnZFS}
+	o.Workloads = []string{"W5", "W9", "W10", "W14"}
+	report := smoke(t, o)
+	assert.Len(t, report.Columns, len(o.Peers))
 }
 
 // TestCounts: system calls stand beside times, and our own operations start no program.

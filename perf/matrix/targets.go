@@ -13,6 +13,7 @@ func (b *bench) aim() {
 	for _, ours := range []struct{ name, floor, plain string }{
 		{peers.OursOnBtrfs, peers.FloorOfBtrfs, peers.PlainBtrfs},
 		{peers.OursOnPool, peers.FloorOfPool, peers.PlainThin},
+		{peers.OursOnZFS, peers.FloorOfZFS, peers.PlainZFS},
 	} {
 		if b.hasPeer(ours.name) {
 			b.firstWriteTargets(ours.name)
@@ -84,7 +85,7 @@ func (b *bench) whose(is, of perf.Cell) string {
 // removalTargets are against those that people use; what a floor does is no rival's.
 func (b *bench) removalTargets(ours string) {
 	m := row(fmt.Sprintf("remove %d layers", b.o.Scale.Layers))
-	for _, rival := range []string{peers.OverlayOnExt4, "lvm"} {
+	for _, rival := range []string{peers.OverlayOnExt4, "lvm", "zfs"} {
 		b.want(fmt.Sprintf("%s: 20 times faster than %s", m.name, rival), cell("W9", m, ours), cell("W9", m, rival), 1.0/20)
 	}
 }

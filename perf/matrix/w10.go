@@ -63,6 +63,8 @@ func oneOfAKind(p peers.Peer) string {
 		return "it takes what " + peers.FloorOfBtrfs + " takes"
 	case "dmsetup", "lvm":
 		return "it takes what " + peers.FloorOfPool + " takes"
+	case "zfs":
+		return "it takes what " + peers.FloorOfZFS + " takes"
 	}
 	return ""
 }

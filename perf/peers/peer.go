@@ -70,13 +70,16 @@ const Ours = "blockstore/"
 const (
 	OursOnBtrfs   = Ours + "btrfs"
 	OursOnPool    = Ours + "devicemapper"
+	OursOnZFS     = Ours + "zfs"
 	OverlayOnExt4 = "overlay/ext4"
 	OverlayOnXFS  = "overlay/xfs"
 	FloorOfBtrfs  = "floor/btrfs"
 	FloorOfPool   = "floor/devicemapper"
+	FloorOfZFS    = "floor/zfs"
 	PlainExt4     = "plain/ext4"
 	PlainBtrfs    = "plain/btrfs"
 	PlainThin     = "plain/thin"
+	PlainZFS      = "plain/zfs"
 )
 
 // All are the peers, in the order of columns.
@@ -85,6 +88,7 @@ func All() []Peer {
 		{Name: PlainExt4, Note: "a file system, no layers: a container is the layer's directory", FileSystem: true, programs: []string{"mkfs.ext4"}, open: openPlain("ext4")},
 		{Name: PlainBtrfs, Note: "the same on btrfs", FileSystem: true, programs: []string{"mkfs.btrfs"}, lacks: fileSystem("btrfs"), open: openPlain("btrfs")},
 		{Name: PlainThin, Note: "the same, ext4 on one thin device whose blocks were all written before", FileSystem: true, programs: []string{"mkfs.ext4"}, lacks: thinPools, open: openPlainThin},
+		{Name: PlainZFS, Note: "the same on ZFS", FileSystem: true, programs: []string{"zpool"}, lacks: zfsModule, open: openPlainZFS},
 		{Name: OverlayOnExt4, Note: "overlay's mount alone, on ext4; the first write to a file copies all of it", programs: []string{"mkfs.ext4"}, lacks: fileSystem("overlay"), open: openOverlay("ext4")},
 		{Name: OverlayOnXFS, Note: "the same on xfs with reflink: the first write shares the file's blocks", programs: []string{"mkfs.xfs"}, lacks: fileSystem("overlay", "xfs"), open: openOverlay("xfs")},
 		{Name: "overlay/btrfs", Note: "the same on btrfs", programs: []string{"mkfs.btrfs"}, lacks: fileSystem("overlay", "btrfs"), open: openOverlay("btrfs")},
@@ -95,8 +99,11 @@ func All() []Peer {
 		{Name: "dmsetup", Note: "thin devices by dmsetup, ext4 inside; blocks of 64 KiB, zeroed", programs: []string{"mkfs.ext4", "dmsetup"}, lacks: thinPools, open: openDmsetup},
 		{Name: "lvm", Note: "thin volumes by lvcreate -s, lvchange and lvremove, ext4 inside; blocks of 64 KiB, zeroed", programs: []string{"mkfs.ext4", "pvcreate", "vgcreate", "lvcreate", "lvchange", "lvremove"}, lacks: thinPools, open: openLVM},
 		{Name: FloorOfPool, Note: "device-mapper's ioctls alone, ext4 inside; blocks of 64 KiB, zeroed: no account, nothing comes back after a crash", programs: []string{"mkfs.ext4"}, lacks: thinPools, open: openPoolFloor},
+		{Name: "zfs", Note: "zfs clone and destroy by command line; a layer is a snapshot", programs: []string{"zpool", "zfs"}, lacks: zfsModule, open: openZFSCommands},
+		{Name: FloorOfZFS, Note: "ZFS' ioctls alone: no account, nothing comes back after a crash", programs: []string{"zpool"}, lacks: zfsModule, open: openZFSFloor},
 		{Name: OursOnBtrfs, Note: "the store's root on btrfs, without a server between", programs: []string{"mkfs.btrfs"}, lacks: fileSystem("btrfs"), open: openOursOnBtrfs},
 		{Name: OursOnPool, Note: "the store's root on ext4, a pool in two files with blocks of 64 KiB that are zeroed, without a server between", programs: []string{"mkfs.ext4"}, lacks: thinPools, open: openOursOnPool},
+		{Name: OursOnZFS, Note: "the store's root on ZFS, without a server between", programs: []string{"zpool"}, lacks: zfsModule, open: openOursOnZFS},
 	}
 }
 

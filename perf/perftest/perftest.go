@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -12,6 +13,7 @@ import (
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/mount"
+	"blockstore.dev/blockstore/zfsds"
 )
 
 // WorkDir is a directory on a disk's file system, gone after the test. It skips the test of who is not root.
@@ -34,7 +36,7 @@ func Needs(t *testing.T, kind snapshot.Kind) {
 	}
 }
 
-// NothingLeft fails the test for each file or mount in dir, and each device-mapper device whose name begins so.
+// NothingLeft fails the test for each file or mount in dir, and each device-mapper device and ZFS pool whose name begins so.
 func NothingLeft(t *testing.T, dir, devices string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -43,6 +45,7 @@ func NothingLeft(t *testing.T, dir, devices string) {
 	below, err := mount.Below(dir)
 	require.NoError(t, err)
 	assert.Empty(t, below)
+	noPools(t, devices)
 	client, err := dm.Open(dm.Options{})
 	if errors.Is(err, dm.ErrNotSupported) {
 		return
@@ -52,4 +55,20 @@ func NothingLeft(t *testing.T, dir, devices string) {
 	left, err := client.List(context.WithoutCancel(t.Context()), dm.Prefix{Name: devices})
 	require.NoError(t, err)
 	assert.Empty(t, left)
+}
+
+func noPools(t *testing.T, prefix string) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context())
+	h, err := zfsds.Open(ctx, zfsds.Options{})
+	if errors.Is(err, zfsds.ErrNotSupported) {
+		return
+	}
+	require.NoError(t, err)
+	defer h.Close()
+	pools, err := h.Pools(ctx)
+	require.NoError(t, err)
+	for _, pool := range pools {
+		assert.False(t, strings.HasPrefix(pool, prefix), pool)
+	}
 }
