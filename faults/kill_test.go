@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -72,7 +74,8 @@ func telling(o *op, what string, e effect) told {
 	return t
 }
 
-// hear adds to a history what a child has said. Its lines are numbered from 1 on, and are the history's clock.
+// hear adds to a history what a child has said. Its lines are numbered from 1 on, and are the history's clock. The last one
+// may have been cut off by the kill, where it begins a new page of the file: then it was not said.
 func (h *history) hear(path string, clock int) (int, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -84,10 +87,17 @@ func (h *history) hear(path string, clock int) (int, error) {
 		byName[o.name] = o
 	}
 	ops := map[int]*op{}
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
+	lines := bufio.NewReader(f)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return clock, nil
+		}
 		var t told
-		if err := json.Unmarshal(lines.Bytes(), &t); err != nil {
+		if err == nil {
+			err = json.Unmarshal(line, &t)
+		}
+		if err != nil {
 			return clock, err
 		}
 		if clock++; t.What == "done" {
@@ -107,7 +117,27 @@ func (h *history) hear(path string, clock int) (int, error) {
 		e.in = byName[t.In]
 		e.apply(o)
 	}
-	return clock, lines.Err()
+}
+
+// TestHearCutOff: what was not said to its end counts as not said; all before it counts.
+func TestHearCutOff(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "told")
+	begun, err := json.Marshal(told{What: "begun", Op: 3, Text: "create"})
+	require.NoError(t, err)
+	done, err := json.Marshal(told{What: "done", Op: 3})
+	require.NoError(t, err)
+	whole := slices.Concat(begun, []byte("\n"), done, []byte("\n"))
+	for cut := range whole {
+		require.NoError(t, os.WriteFile(path, whole[:cut], 0o600))
+		var h history
+		clock, err := h.hear(path, 0)
+		require.NoError(t, err)
+		require.Equal(t, bytes.Count(whole[:cut], []byte("\n")), clock)
+		require.Len(t, h.ops, clock)
+		for _, o := range h.ops {
+			require.Equal(t, never, o.done)
+		}
+	}
 }
 
 // killChild works on a store until it is killed.
