@@ -58,6 +58,7 @@ func fromRootItem(id SubvolumeID, root ioctl.BtrfsRootItem) Subvolume {
 		Generation:  TransactionID(root.Generation),
 		Created:     TransactionID(root.Otransid),
 		Changed:     TransactionID(root.Ctransid),
+		ChangedTime: time.Unix(int64(root.CtimeSec), int64(root.CtimeNsec)),
 		CreatedTime: time.Unix(int64(root.OtimeSec), int64(root.OtimeNsec)),
 	}
 }

@@ -26,7 +26,10 @@ type Subvolume struct {
 	Created TransactionID
 	// Changed is the transaction of the last change to its files. Snapshots made of
 	// it do not count, nor does SetReadOnly.
-	Changed     TransactionID
+	Changed TransactionID
+	// ChangedTime is when that was. Of changes that Sync has waited for no two have both in
+	// common; what lies dirty in memory may have those of the change before it.
+	ChangedTime time.Time
 	CreatedTime time.Time
 }
 
@@ -145,6 +148,7 @@ func fromInfo(info *ioctl.BtrfsSubvolInfo) Subvolume {
 		Generation:  TransactionID(info.Generation),
 		Created:     TransactionID(info.Otransid),
 		Changed:     TransactionID(info.Ctransid),
+		ChangedTime: time.Unix(int64(info.Ctime.Sec), int64(info.Ctime.Nsec)),
 		CreatedTime: time.Unix(int64(info.Otime.Sec), int64(info.Otime.Nsec)),
 	}
 }

@@ -25,6 +25,7 @@ const (
 	rootItemParentUUID   = 263
 	rootItemCtransid     = 295
 	rootItemOtransid     = 303
+	rootItemCtime        = 327
 	rootItemOtime        = 339
 	rootItemSize         = 439
 )
@@ -39,6 +40,8 @@ type BtrfsRootItem struct {
 	ParentUUID   [BTRFS_UUID_SIZE]byte
 	Ctransid     uint64
 	Otransid     uint64
+	CtimeSec     uint64
+	CtimeNsec    uint32
 	OtimeSec     uint64
 	OtimeNsec    uint32
 }
@@ -61,6 +64,8 @@ func DecodeBtrfsRootItem(data []byte) (BtrfsRootItem, error) {
 	copy(item.ParentUUID[:], data[rootItemParentUUID:])
 	item.Ctransid = le64(data, rootItemCtransid)
 	item.Otransid = le64(data, rootItemOtransid)
+	item.CtimeSec = le64(data, rootItemCtime)
+	item.CtimeNsec = le32(data, rootItemCtime+8)
 	item.OtimeSec = le64(data, rootItemOtime)
 	item.OtimeNsec = le32(data, rootItemOtime+8)
 	return item, nil

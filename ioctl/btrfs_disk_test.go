@@ -16,7 +16,7 @@ func TestBtrfsDiskItems(t *testing.T) {
 		"btrfs_root_item": {
 			"generation": rootItemGeneration, "last_snapshot": rootItemLastSnapshot, "flags": rootItemFlags,
 			"refs": rootItemRefs, "generation_v2": rootItemGenerationV2, "uuid": rootItemUUID,
-			"parent_uuid": rootItemParentUUID, "ctransid": rootItemCtransid, "otransid": rootItemOtransid, "otime": rootItemOtime, "": rootItemSize,
+			"parent_uuid": rootItemParentUUID, "ctransid": rootItemCtransid, "otransid": rootItemOtransid, "ctime": rootItemCtime, "otime": rootItemOtime, "": rootItemSize,
 		},
 		"btrfs_root_ref": {
 			"dirid": rootRefDirid, "sequence": rootRefSequence, "name_len": rootRefNameLen, "": rootRefSize,

@@ -443,7 +443,7 @@ func (s *Store) Usages(ctx context.Context, names ...string) (map[string]Usage, 
 }
 
 func (s *Store) measure(ctx context.Context, volumes []Volume) ([]Usage, error) {
-	if a, ok := s.driver.(Accountant); ok && len(volumes) > 1 {
+	if a, ok := s.driver.(UsageCounter); ok && len(volumes) > 1 {
 		return a.Usages(ctx, volumes)
 	}
 	var all []Usage

@@ -291,14 +291,19 @@ type Tracker interface {
 	Track(ctx context.Context, lower Volume, above []Volume) (layertar.Lineage, error)
 }
 
+// UsageCounter is a Driver that counts many volumes for less than one by one.
+type UsageCounter interface {
+	// Usages is Driver.Usage of each of the volumes.
+	Usages(ctx context.Context, volumes []Volume) ([]Usage, error)
+}
+
 // Accountant is a Driver that can tell what each volume has alone, however the volumes
 // came to share.
 type Accountant interface {
 	// Account counts all volumes at one instant, the base included, as of what the
 	// kernel has written out.
 	Account(ctx context.Context) (Account, error)
-	// Usages is Driver.Usage of many volumes at one instant, for less than one by one.
-	Usages(ctx context.Context, volumes []Volume) ([]Usage, error)
+	UsageCounter
 	// Freed counts the bytes that removing the volumes together, and nothing else, gives
 	// back. ErrNotFound if one does not exist.
 	Freed(ctx context.Context, ids ...VolumeID) (int64, error)

@@ -55,6 +55,8 @@ func TestSystemCalls(t *testing.T) {
 	require.Equal(t, remove, few["remove"])
 	require.Empty(t, few["mount"], "activate, mount, unmount, deactivate")
 	require.Equal(t, tally{"BTRFS_IOC_SUBVOL_GETFLAGS": 1, "BTRFS_IOC_SUBVOL_SETFLAGS": 1, "BTRFS_IOC_SYNC": 1}, few["seal"])
+	// One wait, and of each container: describing it and its origin, and what was added; all files of none.
+	require.Equal(t, tally{"BTRFS_IOC_SYNC": 1, "BTRFS_IOC_GET_SUBVOL_INFO": 200, "BTRFS_IOC_TREE_SEARCH_V2": 100}, few["poll"])
 	for operation, calls := range few {
 		t.Logf("%s: %v", operation, calls)
 	}
@@ -70,6 +72,7 @@ func TestCountedOperations(t *testing.T) {
 	crowd(t, s, n)
 	target := t.TempDir()
 	v := snapshot.Volume{ID: 20_000}
+	polled := boxes(t, s, 100)
 	operations := []struct {
 		name string
 		act  func() error
@@ -95,6 +98,10 @@ func TestCountedOperations(t *testing.T) {
 			_, err := s.driver.Usage(t.Context(), snapshot.Volume{ID: v.ID, Sealed: true})
 			return err
 		}},
+		{"poll", func() error {
+			_, err := s.driver.(snapshot.UsageCounter).Usages(t.Context(), polled)
+			return err
+		}},
 		{"remove", func() error { return s.driver.Remove(t.Context(), v.ID) }},
 	}
 	for _, o := range operations {
@@ -102,6 +109,27 @@ func TestCountedOperations(t *testing.T) {
 		require.NoError(t, o.act())
 		_ = unix.Access(marker+"end", unix.F_OK)
 	}
+}
+
+// boxes makes n containers of a layer with many files, whose usage was asked for once.
+func boxes(t *testing.T, s *store, n int) []snapshot.Volume {
+	t.Helper()
+	layer := snapshot.Volume{ID: 30_000}
+	require.NoError(t, s.driver.Create(t.Context(), layer.ID, snapshot.CreateOptions{Origin: base, Size: 1 << 30}))
+	for i := range 3000 {
+		require.NoError(t, os.WriteFile(filepath.Join(s.driver.(loopDriver).dirOf(layer.ID), fmt.Sprint(i)), []byte("content"), 0o600))
+	}
+	require.NoError(t, s.driver.Seal(t.Context(), layer))
+	layer.Sealed = true
+	var all []snapshot.Volume
+	for i := range n {
+		v := snapshot.Volume{ID: layer.ID + 1 + snapshot.VolumeID(i), Origin: layer.ID}
+		require.NoError(t, s.driver.Create(t.Context(), v.ID, snapshot.CreateOptions{Origin: layer, Size: 1 << 30}))
+		all = append(all, v)
+	}
+	_, err := s.driver.(snapshot.UsageCounter).Usages(t.Context(), all)
+	require.NoError(t, err)
+	return all
 }
 
 // crowd makes n volumes, some at a time.

@@ -36,6 +36,7 @@ type driver struct {
 	id     btrfsvol.SubvolumeID
 	shards map[uint64]int // by inode
 	waker  *waker
+	counts counts
 }
 
 // loopDriver is one on a file system of our own, which can grow and be trimmed.
@@ -45,8 +46,10 @@ var (
 	_ snapshot.Driver  = (*driver)(nil)
 	_ snapshot.Settler = (*driver)(nil)
 	_ snapshot.Roomy   = (*driver)(nil)
-	_ snapshot.Grower  = loopDriver{}
-	_ snapshot.Trimmer = loopDriver{}
+
+	_ snapshot.UsageCounter = (*driver)(nil)
+	_ snapshot.Grower       = loopDriver{}
+	_ snapshot.Trimmer      = loopDriver{}
 )
 
 // Open brings the file system up and makes sure that it is the store's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -16,52 +17,88 @@ import (
 // Usage counts extents, which is exact: each once, compressed as it lies on disk,
 // metadata left out. A writable volume's dirty data is written out first, for it
 // has no extents before.
+//
+// It costs the time of all the volume's files where these were changed since it was last
+// asked, and next to nothing where they were not.
 func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, error) {
-	if err := ctx.Err(); err != nil {
+	all, err := d.Usages(ctx, []snapshot.Volume{v})
+	if err != nil {
 		return snapshot.Usage{}, err
 	}
-	usage, err := d.usage(v)
-	return usage, translate(err, "btrfs: usage of volume %d", v.ID)
+	return all[0], nil
+}
+
+// Usages is Usage of many, which share one wait for what is dirty. Only then does the time of a
+// volume's last change tell of all changes: two writes within a tick of the kernel's clock have one time.
+func (d *driver) Usages(ctx context.Context, volumes []snapshot.Volume) ([]snapshot.Usage, error) {
+	if slices.ContainsFunc(volumes, func(v snapshot.Volume) bool { return !v.Sealed }) {
+		if err := d.fs.Sync(); err != nil {
+			return nil, translate(err, "btrfs: usage")
+		}
+	}
+	usages := make([]snapshot.Usage, len(volumes))
+	for i, v := range volumes {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var err error
+		if usages[i], err = d.usage(v); err != nil {
+			return nil, translate(err, "btrfs: usage of volume %d", v.ID)
+		}
+	}
+	return usages, nil
 }
 
 func (d *driver) usage(v snapshot.Volume) (snapshot.Usage, error) {
-	if !v.Sealed {
-		if err := d.fs.Sync(); err != nil {
-			return snapshot.Usage{}, err
-		}
-	}
 	s, err := d.fs.Stat(pathOf(v.ID))
 	if err != nil {
 		return snapshot.Usage{}, err
 	}
-	since, err := d.since(v, s)
+	origin, err := d.originOf(v)
 	if err != nil {
 		return snapshot.Usage{}, err
+	}
+	referenced, known := d.counts.of(s, origin)
+	if !known {
+		if referenced, err = d.count(s, origin); err != nil {
+			return snapshot.Usage{}, err
+		}
+	}
+	added, err := d.fs.UsageSince(s.ID, since(s, origin))
+	return snapshot.Usage{Referenced: int64(referenced), Added: int64(added.Total()), Exact: true}, err
+}
+
+// count goes through all files of a volume, or through its origin's where those are the same: then the next
+// volume made of that finds them counted.
+func (d *driver) count(s, origin btrfsvol.Subvolume) (btrfsvol.Bytes, error) {
+	if sameFiles(s, origin) {
+		s = origin
 	}
 	all, err := d.fs.UsageSince(s.ID, 0)
-	if err != nil {
-		return snapshot.Usage{}, err
+	if err == nil {
+		d.counts.put(s, all.Total())
 	}
-	added, err := d.fs.UsageSince(s.ID, since)
-	return snapshot.Usage{Referenced: int64(all.Total()), Added: int64(added.Total()), Exact: true}, err
+	return all.Total(), err
+}
+
+// originOf is the volume that another was made of, zero where it is not there or can be written to.
+func (d *driver) originOf(v snapshot.Volume) (btrfsvol.Subvolume, error) {
+	origin, err := d.fs.Stat(pathOf(v.Origin))
+	if errors.Is(err, btrfsvol.ErrNotFound) || err == nil && (v.ID == v.Origin || !origin.ReadOnly) {
+		return btrfsvol.Subvolume{}, nil
+	}
+	return origin, err
 }
 
 // since is the transaction after which what the volume has was written beyond its
 // origin. It is the sealed origin's last change rather than the volume's creation: a
 // volume that was made of a container, and whose origin is the container's layer, has
 // from that container what was written in between.
-func (d *driver) since(v snapshot.Volume, s btrfsvol.Subvolume) (btrfsvol.TransactionID, error) {
-	origin, err := d.fs.Stat(pathOf(v.Origin))
-	if errors.Is(err, btrfsvol.ErrNotFound) {
-		return s.Created, nil
+func since(s, origin btrfsvol.Subvolume) btrfsvol.TransactionID {
+	if origin.ID == 0 {
+		return s.Created
 	}
-	if err != nil {
-		return 0, err
-	}
-	if v.ID == v.Origin || !origin.ReadOnly {
-		return s.Created, nil
-	}
-	return min(origin.Changed, s.Created), nil
+	return min(origin.Changed, s.Created)
 }
 
 // What has to be free for a new volume to be made, on the file system and, with a
