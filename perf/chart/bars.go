@@ -88,7 +88,7 @@ func (b barPlotter) Plot(c draw.Canvas, p *plot.Plot) {
 	for i, bar := range b.Bars.Bars {
 		at := y(float64(len(b.Bars.Bars) - 1 - i))
 		if len(bar.Samples) == 0 {
-			c.FillText(beside(quiet()), vg.Point{X: c.Min.X + vg.Points(4), Y: at + vg.Points(1)}, "not run")
+			b.text(c, beside(quiet()), vg.Point{X: c.Min.X + vg.Points(4), Y: at + vg.Points(1)}, "not run")
 			continue
 		}
 		b.bar(c, bar, x, at)
@@ -114,7 +114,14 @@ func (b barPlotter) bar(c draw.Canvas, bar Bar, x func(float64) vg.Length, at vg
 		spread.Width = vg.Points(2.4)
 		c.StrokeLine2(spread, x(bar.Samples.Quantile(0.25)), at, x(bar.Samples.Quantile(0.75)), at)
 	}
-	c.FillText(beside(ink()), vg.Point{X: max(high, to) + vg.Points(5), Y: at + vg.Points(1)}, b.Unit.Text(bar.Samples.Median()))
+	b.text(c, beside(ink()), vg.Point{X: max(high, to) + vg.Points(5), Y: at + vg.Points(1)}, b.Unit.Text(bar.Samples.Median()))
+}
+
+// text stands on the background, not on the lines behind everything.
+func (b barPlotter) text(c draw.Canvas, style text.Style, at vg.Point, s string) {
+	from, to := vg.Point{X: at.X - vg.Points(1), Y: at.Y - vg.Points(5)}, vg.Point{X: at.X + style.Width(s) + vg.Points(1), Y: at.Y + vg.Points(4)}
+	c.FillPolygon(paper(), []vg.Point{from, {X: to.X, Y: from.Y}, to, {X: from.X, Y: to.Y}})
+	c.FillText(style, at, s)
 }
 
 // GlyphBoxes keep room for the medians' text to the right of the bars.

@@ -5,6 +5,8 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"image"
+	"image/color"
 	"image/png"
 	"io"
 	"math"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/plot/vg"
 
 	"blockstore.dev/blockstore/perf"
 )
@@ -69,6 +72,36 @@ func TestPNG(t *testing.T) {
 	require.NoError(t, err)
 	assert.InDelta(t, float64(d.width.Dots(pngDPI)), float64(img.Bounds().Dx()), 1)
 	assert.InDelta(t, float64(d.height.Dots(pngDPI)), float64(img.Bounds().Dy()), 1)
+	higher := d.Captioned("from a run", "of yesterday").Image().Bounds()
+	assert.Equal(t, img.Bounds().Dx(), higher.Dx())
+	assert.InDelta(t, 2*float64(vg.Points(captionLine).Dots(pngDPI)), float64(higher.Dy()-img.Bounds().Dy()), 1)
+}
+
+// TestColors: however many there are, those that are used most remain, in steps, and
+// nothing shines through.
+func TestColors(t *testing.T) {
+	many := image.NewNRGBA(image.Rect(0, 0, 200, 100))
+	for x := range 200 {
+		for y := range 100 {
+			many.Set(x, y, color.NRGBA{uint8(x), uint8(2 * y), uint8(x + y), 0xff})
+			if x < 20 {
+				many.Set(x, y, paper())
+			}
+		}
+	}
+	few := paletted(many)
+	assert.Len(t, few.Palette, maxColors)
+	assert.Equal(t, color.RGBA{0xff, 0xff, 0xff, 0xff}, few.At(0, 0))
+	assert.True(t, few.Opaque())
+	assert.Equal(t, few, paletted(many))
+	for _, c := range []color.Color{paper(), ink(), ours(), theirs()} {
+		one := image.NewNRGBA(image.Rect(0, 0, 1, 1))
+		one.Set(0, 0, c)
+		is := stepped(one)[0]
+		for i, part := range []uint8{is.R, is.G, is.B} {
+			assert.InDelta(t, one.Pix[i], part, 7)
+		}
+	}
 }
 
 // TestAnything: whatever stands in a file is drawn as well-formed XML that refers to
@@ -174,4 +207,6 @@ func TestLooks(t *testing.T) {
 		assert.False(t, seen[key], "line %d", n)
 		seen[key] = true
 	}
+	looks := Lines{Lines: []Line{{Name: "not drawn"}, {Name: "drawn", Points: []Point{{1, perf.Samples{1}}}}}}.looks()
+	assert.Equal(t, lookOf(false, 0), looks[1], "who is not drawn takes no look")
 }

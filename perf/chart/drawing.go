@@ -6,6 +6,7 @@ import (
 	"html"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -14,7 +15,6 @@ import (
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
@@ -25,10 +25,9 @@ type Drawing struct {
 	// right is kept free for legend, which draws there.
 	right  vg.Length
 	legend func(draw.Canvas)
+	// caption are lines below it.
+	caption []string
 }
-
-// pngDPI gives lines that are sharp on dense screens too.
-const pngDPI = 192
 
 // families stand in for the font that charts are measured with: of the same widths.
 const families = "font-family:'Liberation Sans',Arial,Helvetica,sans-serif;"
@@ -68,18 +67,26 @@ func fixWidth(element []byte) []byte {
 	return fmt.Appendf(nil, `<text textLength="%.2f" lengthAdjust="spacingAndGlyphs" %s>%s</text>`, width.Points(), found[1], found[3])
 }
 
-// PNG writes the drawing as an image.
-func (d Drawing) PNG(w io.Writer) error {
-	c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(d.width, d.height), vgimg.UseDPI(pngDPI))}
-	d.draw(draw.New(c))
-	_, err := c.WriteTo(w)
-	return err
+// captionLine is the height of one.
+const captionLine = 12
+
+// Captioned is the drawing with lines below it, which say where its figures are from.
+func (d Drawing) Captioned(lines ...string) Drawing {
+	d.height += vg.Points(captionLine) * vg.Length(len(lines))
+	d.caption = append(slices.Clone(d.caption), lines...)
+	return d
 }
 
 func (d Drawing) draw(c draw.Canvas) {
 	c.SetColor(d.plot.BackgroundColor)
 	c.Fill(c.Rectangle.Path())
 	c = draw.Crop(c, vg.Points(4), -vg.Points(4), vg.Points(4), -vg.Points(4))
+	for i, line := range d.caption {
+		style := beside(quiet())
+		style.Font, style.YAlign = face(8), draw.YBottom
+		c.FillText(style, vg.Point{X: c.Min.X, Y: c.Min.Y + vg.Points(captionLine)*vg.Length(len(d.caption)-1-i)}, clip(line, 120))
+	}
+	c = draw.Crop(c, 0, 0, vg.Points(captionLine)*vg.Length(len(d.caption)), 0)
 	d.plot.Draw(draw.Crop(c, 0, -d.right, 0, 0))
 	if d.legend != nil {
 		d.legend(draw.Crop(c, c.Size().X-d.right, 0, 0, 0))

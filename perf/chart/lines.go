@@ -37,7 +37,6 @@ type Point struct {
 const (
 	linesWidth  = 17 * vg.Centimeter
 	linesHeight = 9 * vg.Centimeter
-	legendWidth = 5 * vg.Centimeter
 )
 
 // Draw lays the chart out.
@@ -57,9 +56,9 @@ func (l Lines) Draw() Drawing {
 	} else {
 		p.Y.Min, p.Y.Max, p.Y.Tick.Marker = min(0, all.Min()), max(all.Quantile(1), 1e-9), linearTicks(l.Unit)
 	}
-	p.Title.Padding = vg.Points(20)
+	p.Title.Padding = vg.Points(24)
 	p.Add(linePlotter{l, axisLabel(l.Unit, logarithmic)})
-	return Drawing{plot: p, width: linesWidth, height: linesHeight, right: legendWidth, legend: l.legend}
+	return Drawing{plot: p, width: linesWidth, height: linesHeight, right: l.legendWidth(), legend: l.legend}
 }
 
 // values are the scales, each once and in order, and all that is drawn.
@@ -85,17 +84,20 @@ func (l Lines) scaleTicks(scales perf.Samples) plot.ConstantTicks {
 	return ticks
 }
 
-// looks are the lines' by their place: ours alike in colour, the others each their own.
+// looks are the lines' by their place among those that are drawn: ours alike in colour,
+// the others each their own.
 func (l Lines) looks() []look {
 	looks, own, other := make([]look, len(l.Lines)), 0, 0
 	for i, line := range l.Lines {
-		if line.Ours {
+		switch {
+		case len(line.Points) == 0:
+		case line.Ours:
 			looks[i] = lookOf(true, own)
 			own++
-			continue
+		default:
+			looks[i] = lookOf(false, other)
+			other++
 		}
-		looks[i] = lookOf(false, other)
-		other++
 	}
 	return looks
 }
@@ -115,7 +117,7 @@ func (l linePlotter) Plot(c draw.Canvas, p *plot.Plot) {
 			c.StrokeLine2(draw.LineStyle{Color: faint(), Width: vg.Points(0.5)}, c.Min.X, y(tick.Value), c.Max.X, y(tick.Value))
 		}
 	}
-	c.FillText(beside(quiet()), vg.Point{X: c.Min.X - vg.Points(30), Y: c.Max.Y + vg.Points(10)}, l.label)
+	c.FillText(beside(quiet()), vg.Point{X: c.Min.X - vg.Points(30), Y: c.Max.Y + vg.Points(14)}, l.label)
 	looks := l.looks()
 	for i, line := range l.Lines.Lines {
 		points := slices.SortedFunc(slices.Values(line.Points), func(a, b Point) int { return cmp.Compare(a.Scale, b.Scale) })
@@ -133,6 +135,29 @@ func (l linePlotter) Plot(c draw.Canvas, p *plot.Plot) {
 	}
 }
 
+// Where things are in the legend, from its left.
+const (
+	legendLine = 8  // its line's begin
+	legendMark = 17 // its marker
+	legendEnd  = 26 // its line's end
+	legendName = 31
+)
+
+// legendWidth is what the longest name takes.
+func (l Lines) legendWidth() vg.Length {
+	var widest vg.Length
+	for _, line := range l.Lines {
+		if len(line.Points) > 0 {
+			widest = max(widest, legendStyle().Width(clip(line.Name, 26)))
+		}
+	}
+	return vg.Points(legendName+8) + widest
+}
+
+func legendStyle() text.Style {
+	return text.Style{Color: ink(), Font: face(9), YAlign: draw.YCenter, Handler: plot.DefaultTextHandler}
+}
+
 // legend names the lines in the order in which they end, from above, with what the
 // last point is.
 func (l Lines) legend(c draw.Canvas) {
@@ -144,13 +169,13 @@ func (l Lines) legend(c draw.Canvas) {
 	}
 	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(l.last(j), l.last(i)) })
 	looks := l.looks()
-	at := vg.Point{X: c.Min.X + vg.Points(8), Y: c.Max.Y - vg.Points(30)}
+	x := func(points float64) vg.Length { return c.Min.X + vg.Points(points) }
+	y := c.Max.Y - vg.Points(30)
 	for _, i := range order {
-		c.StrokeLine2(looks[i].line, at.X, at.Y, at.X+vg.Points(18), at.Y)
-		c.DrawGlyphNoClip(looks[i].marker, vg.Point{X: at.X + vg.Points(9), Y: at.Y})
-		style := text.Style{Color: ink(), Font: face(8.5), YAlign: draw.YCenter, Handler: plot.DefaultTextHandler}
-		c.FillText(style, vg.Point{X: at.X + vg.Points(23), Y: at.Y + vg.Points(1)}, clip(l.Lines[i].Name, 26))
-		at.Y -= vg.Points(13)
+		c.StrokeLine2(looks[i].line, x(legendLine), y, x(legendEnd), y)
+		c.DrawGlyphNoClip(looks[i].marker, vg.Point{X: x(legendMark), Y: y})
+		c.FillText(legendStyle(), vg.Point{X: x(legendName), Y: y + vg.Points(1)}, clip(l.Lines[i].Name, 26))
+		y -= vg.Points(13)
 	}
 }
 

@@ -7,11 +7,12 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
+func paper() color.Color  { return color.NRGBA{0xff, 0xff, 0xff, 0xff} }
 func ink() color.Color    { return color.NRGBA{0x22, 0x22, 0x22, 0xff} }
 func faint() color.Color  { return color.NRGBA{0xdd, 0xdd, 0xdd, 0xff} }
 func quiet() color.Color  { return color.NRGBA{0x77, 0x77, 0x77, 0xff} }
 func ours() color.Color   { return color.NRGBA{0x00, 0x72, 0xb2, 0xff} }
-func theirs() color.Color { return color.NRGBA{0xb8, 0xbe, 0xc4, 0xff} }
+func theirs() color.Color { return color.NRGBA{0xb4, 0xb4, 0xb4, 0xff} }
 
 // palette are the colours of lines, which people tell apart whatever colours they
 // see: those of Okabe and Ito without the yellow, too pale on white, and the first,
