@@ -186,7 +186,7 @@ generated: ## generated files and go.mod are as the generators leave them
 	@$(GO) mod tidy -diff || { echo "run: go mod tidy"; exit 1; }
 
 .PHONY: figures
-figures: ## README.md's figures, from the reports in perf/figures; `generated` does it too
+figures: ## README.md's figures and charts, from the reports in perf/figures; `generated` does it too
 	$(GO) generate ./perf/figures
 
 .PHONY: race

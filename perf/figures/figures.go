@@ -37,21 +37,20 @@ func Insert(document string) (string, error) {
 	return before + begin + block + end + after, err
 }
 
-// Block is what the reports in a directory give: a table of each with what is to be
-// known about it.
+// Block is what the reports in a directory give: charts and a table of each with what is
+// to be known about it.
 func Block(dir fs.FS) (string, error) {
-	names, err := fs.Glob(dir, "*.json")
+	names, err := reportNames(dir)
 	if err != nil {
 		return "", err
 	}
-	slices.SortStableFunc(names, byKind)
 	var b strings.Builder
-	for _, name := range names {
+	for i, name := range names {
 		r, err := read(dir, name)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", name, err)
 		}
-		if err := section(&b, name, r); err != nil {
+		if err := section(&b, name, r, i > 0); err != nil {
 			return "", fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -77,7 +76,8 @@ func byKind(a, b string) int {
 	return cmp.Compare(rank(a), rank(b))
 }
 
-func section(b *strings.Builder, name string, r *perf.Report) error {
+// section has a report's facts, charts and table. Charts are folded where others stand open already.
+func section(b *strings.Builder, name string, r *perf.Report, folded bool) error {
 	rows := chosen(r)
 	if len(rows) == 0 {
 		return errors.New("it has none of the rows that are shown")
@@ -87,6 +87,7 @@ func section(b *strings.Builder, name string, r *perf.Report) error {
 	fmt.Fprintf(b, "- %s\n", r.Machine)
 	fmt.Fprintf(b, "- %s\n", facts(r.Environment, ": "))
 	fmt.Fprintf(b, "- %s\n\n", facts(r.Versions, " "))
+	show(b, pictures(name, r), folded)
 	b.WriteString(perf.Markdown(table(r, rows)))
 	b.WriteString("\n")
 	return nil

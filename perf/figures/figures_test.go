@@ -61,12 +61,13 @@ const example = `{
   "columns": [{"name": "vfs"}, {"name": "overlay/ext4"}, {"name": "blockstore/btrfs"}],
   "subject": "blockstore/btrfs", "against": ["vfs", "overlay/ext4"],
   "rows": [
-    {"name": "W1 first write into a file, 1 MiB", "unit": "seconds", "series": "W1 first write into a file", "scale": 1, "samples": {"vfs": [9]}},
-    {"name": "W1 first write into a file, 64 MiB", "unit": "seconds", "series": "W1 first write into a file", "scale": 64,
+    {"name": "W1 first write into a file, 1 MiB", "unit": "seconds", "series": "W1 first write into a file", "scale": 1, "scale_name": "MiB", "samples": {"vfs": [9]}},
+    {"name": "W1 first write into a file, 64 MiB", "unit": "seconds", "series": "W1 first write into a file", "scale": 64, "scale_name": "MiB",
       "samples": {"vfs": [9], "overlay/ext4": [0.2, 0.2], "blockstore/btrfs": [0.002, 0.002]}},
     {"name": "W1 first write into a file, 64 MiB: ioctls", "of": "W1 first write into a file, 64 MiB", "unit": "count", "samples": {"vfs": [9]}},
     {"name": "W5 mount", "unit": "seconds", "samples": {"vfs": [9]}},
-    {"name": "W12 read the same file, 50 containers", "unit": "seconds", "samples": {"overlay/ext4": [1, 1], "blockstore/btrfs": [5, 5]}}
+    {"name": "W12 read the same file, 50 containers", "unit": "seconds", "samples": {"overlay/ext4": [1, 1], "blockstore/btrfs": [5, 5]}},
+    {"name": "unpack of 1 layer", "unit": "seconds", "series": "unpack", "scale": 1, "scale_name": "layers", "samples": {"vfs": [9]}}
   ]
 }`
 
@@ -77,6 +78,12 @@ const exampleBlock = `
 - Linux 1.0; Abacus, 2 CPUs, 1.0 GiB; load 0 0 0; work on ext4 on disk
 - processors: SMP; udev: no
 - go 1
+
+<img src="perf/figures/charts/matrix-host-first-write.png" width="640" alt="W1 first write into a file, medians at 1 and at 64 MiB: vfs 9.00 s and 9.00 s; overlay/ext4 not run and 200 ms; blockstore/btrfs not run and 2.00 ms">
+
+<img src="perf/figures/charts/matrix-host-fan-out.png" width="640" alt="W12 read the same file, 50 containers, medians: overlay/ext4 1.00 s; blockstore/btrfs 5.00 s">
+
+<img src="perf/figures/charts/matrix-host-unpack.png" width="640" alt="unpack of 1 layer, medians: vfs 9.00 s">
 
 | medians                               | overlay/ext4 | blockstore/btrfs | blockstore/btrfs against overlay/ext4 |
 |---------------------------------------|-------------:|-----------------:|--------------------------------------:|
@@ -95,8 +102,11 @@ func TestBlock(t *testing.T) {
 	dir["containerd-host.json"], dir["docker-uml.json"] = dir["matrix-host.json"], dir["matrix-host.json"]
 	block, err = Block(dir)
 	require.NoError(t, err)
-	order := regexp.MustCompile(`figures/\w+`).FindAllString(block, -1)
-	assert.Equal(t, []string{"figures/matrix", "figures/docker", "figures/containerd"}, order)
+	order := regexp.MustCompile(`\(perf/figures/\w+`).FindAllString(block, -1)
+	assert.Equal(t, []string{"(perf/figures/matrix", "(perf/figures/docker", "(perf/figures/containerd"}, order)
+	open, _, _ := strings.Cut(block, "<details>")
+	assert.Equal(t, 3, strings.Count(open, "<img"), "the first report's charts are not folded")
+	assert.Equal(t, 2, strings.Count(block, "</details>"))
 }
 
 // TestBadReports and documents without a block are refused.

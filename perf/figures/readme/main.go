@@ -9,11 +9,11 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: readme README.md")
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: readme README.md CHARTS")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	if err := errors.Join(writeCharts(os.Args[2]), write(os.Args[1])); err != nil {
 		fmt.Fprintln(os.Stderr, "readme:", err)
 		os.Exit(1)
 	}
