@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/perf"
 )
 
 const readme = "../../README.md"
@@ -107,6 +109,22 @@ func TestBlock(t *testing.T) {
 	open, _, _ := strings.Cut(block, "<details>")
 	assert.Equal(t, 3, strings.Count(open, "<img"), "the first report's charts are not folded")
 	assert.Equal(t, 2, strings.Count(block, "</details>"))
+}
+
+// TestChosen: rows of Docker's report are known by the names that they have there.
+func TestChosen(t *testing.T) {
+	r := &perf.Report{}
+	names := []string{
+		"docker create, a container", "docker diff after a small change", "docker commit after a small change", "docker rm of 20 containers, one command",
+	}
+	for _, name := range append(names, "docker ps", "docker rm, a container of those", "docker commit after a small change: in the plugin") {
+		r.Add(name, perf.Seconds, "overlay2", 1)
+	}
+	var shown []string
+	for _, row := range chosen(r) {
+		shown = append(shown, row.Name)
+	}
+	assert.Equal(t, names, shown)
 }
 
 // TestBadReports and documents without a block are refused.
