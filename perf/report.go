@@ -108,6 +108,13 @@ func (r *Report) Has(row string) bool {
 	return slices.ContainsFunc(r.Rows, func(have *Row) bool { return have.Name == row })
 }
 
+// LeaveOut notes what was not run, once.
+func (r *Report) LeaveOut(n NotRun) {
+	if !slices.Contains(r.NotRun, n) {
+		r.NotRun = append(r.NotRun, n)
+	}
+}
+
 // DropEmptyParts takes out the parts in which nobody has anything but zeros: what
 // nobody does is not worth a row.
 func (r *Report) DropEmptyParts() {

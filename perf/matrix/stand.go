@@ -31,6 +31,7 @@ type stand struct {
 	crowds   []crowdOf     // of W5 and W13
 	tars     []string      // of W4
 	held     int64         // of W10: what the disk's files held in the beginning
+	newer    string        // of W10: the package that upgrades a layer's, "" without dpkg
 }
 
 // openStand makes a peer's stand in a new directory.

@@ -17,11 +17,11 @@ import (
 func space() workload {
 	return workload{
 		name:   "W10",
-		title:  "space: what a new container takes, by the account of its file system or pool, after four bytes into the middle of a lower layer's file, after scattered writes of 4 KiB into the same file, and after that file was removed and the free space trimmed; and what the disk's own files hold more than before the first container when it is gone",
+		title:  "space: what a new container takes, by the account of its file system or pool, after four bytes into the middle of a lower layer's file, after scattered writes of 4 KiB into the same file, and after that file was removed and the free space trimmed; what another one takes after dpkg upgraded a package of its layer in it, and of that every third file is another; and what the disk's own files hold more than before the first container when they are gone",
 		rounds: steadyRounds, warmsUp: true,
 		only: oneOfAKind,
 		prepare: func(ctx context.Context, s *stand) error {
-			if err := s.largeLayer(ctx, s.scale.FileSize); err != nil {
+			if err := errors.Join(s.largeLayer(ctx, s.scale.FileSize), s.packagedLayer(ctx)); err != nil {
 				return err
 			}
 			if _, err := s.withoutSpares(ctx); err != nil {
@@ -41,6 +41,9 @@ func space() workload {
 				return err
 			}
 			if err := errors.Join(s.changeLittle(ctx, name, before), s.Remove(ctx, name)); err != nil {
+				return err
+			}
+			if err := s.upgrade(ctx); err != nil {
 				return err
 			}
 			if _, err := s.withoutSpares(ctx); err != nil {
