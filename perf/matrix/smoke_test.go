@@ -217,6 +217,7 @@ func TestSpace(t *testing.T) {
 		return 0
 	}
 	const size, written = 16 << 20, 20 * 4 << 10
+	files := o.Scale.release(2)
 	assert.Greater(t, of("W10", rowFourBytes(size), peers.OverlayOnExt4), int64(size)-1, "overlay copies the file")
 	for _, name := range []string{peers.FloorOfBtrfs, peers.OursOnBtrfs} {
 		four, many := of("W10", rowFourBytes(size), name), of("W10", rowScattered(20), name)
@@ -226,6 +227,10 @@ func TestSpace(t *testing.T) {
 		assert.Less(t, many, int64(10*written), name)
 		assert.Less(t, of("W10", rowTrimmed(), name), many, name)
 		assert.Less(t, of("W10", rowLeft(), name), int64(1<<20), name)
+		assert.Less(t, of("W10", rowUpgradeLeft(), name), int64(2<<20), name)
+		upgraded := of("W10", rowUpgrade(files), name)
+		assert.Greater(t, upgraded, sizeOf(files, nil), "%s: dpkg writes all files anew", name)
+		assert.Less(t, upgraded, 2*sizeOf(files, nil)+1<<20, name)
 		assert.Less(t, of("W11", rowMapped(), name), int64(1<<10), name)
 		assert.Less(t, of("W11", rowEmptyLayer(10), name), int64(64<<10), name)
 	}

@@ -96,6 +96,7 @@ func (b *bench) spaceTargets(ours string) {
 	b.want(fmt.Sprintf("space after four bytes into a file of %d MiB: 1,000 times less than overlay on ext4 (for 1 GiB)", size/mebibyte),
 		cell("W10", rowFourBytes(size), ours), cell("W10", rowFourBytes(size), peers.OverlayOnExt4), 1.0/1000)
 	b.wantAtMost("held by the disk after a container was removed: at most 1 MiB", cell("W10", rowLeft(), ours), mebibyte)
+	b.wantAtMost("held by the disk after an upgraded container was removed: at most 1 MiB", cell("W10", rowUpgradeLeft(), ours), mebibyte)
 	if ours == peers.OursOnPool {
 		b.wantAtMost("metadata of a block: at most 25 bytes", cell("W11", rowMapped(), ours), 25)
 		crowds := b.o.Scale.emptyCrowds()

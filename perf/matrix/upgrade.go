@@ -50,6 +50,10 @@ func rowUpgrade(files []debFile) measure {
 	return row(fmt.Sprintf("space after the upgrade of a package of %d files, %s", len(files), perf.Bytes.Text(float64(sizeOf(files, nil)))))
 }
 
+func rowUpgradeLeft() measure {
+	return row("held by the disk after the upgraded container was removed")
+}
+
 // sizeOf are the bytes of the files that which, if set, is true of.
 func sizeOf(files []debFile, which func(debFile) bool) (sum int64) {
 	for _, f := range files {
@@ -76,18 +80,23 @@ func (s *stand) packagedLayer(ctx context.Context) error {
 		return err
 	}
 	err := s.Layer(ctx, packaged, "", func(root string) error {
-		state := filepath.Join(root, "var/lib/dpkg")
-		for _, dir := range []string{"info", "updates", "triggers"} {
-			if err := os.MkdirAll(filepath.Join(state, dir), 0o755); err != nil {
-				return err
-			}
-		}
-		if err := os.WriteFile(filepath.Join(state, "status"), nil, 0o644); err != nil {
+		if err := dpkgState(root); err != nil {
 			return err
 		}
 		return dpkg(ctx, root, older)
 	})
 	return errors.Join(err, os.Remove(older))
+}
+
+// dpkgState is what dpkg wants to find below a root in which nothing is installed.
+func dpkgState(root string) error {
+	state := filepath.Join(root, "var/lib/dpkg")
+	for _, dir := range []string{"info", "updates", "triggers"} {
+		if err := os.MkdirAll(filepath.Join(state, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(state, "status"), nil, 0o644)
 }
 
 // dpkg installs a package below a root. What the machine's own dpkg.cfg may have said of
@@ -97,8 +106,9 @@ func dpkg(ctx context.Context, root, deb string) error {
 	return err
 }
 
-// upgrade has a container of the layer come, be upgraded, and go.
-func (s *stand) upgrade(ctx context.Context) error {
+// upgrade has a container of the layer come, be upgraded, and go. held is what the disk's
+// files hold before that: what they keep of it is counted as its own.
+func (s *stand) upgrade(ctx context.Context, held int64) error {
 	if s.newer == "" {
 		return nil
 	}
@@ -106,7 +116,7 @@ func (s *stand) upgrade(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.inContainer(ctx, packaged, func(dir string) error {
+	err = s.inContainer(ctx, packaged, func(dir string) error {
 		if err := errors.Join(dpkg(ctx, dir, s.newer), perf.Flush(s.site.Dir)); err != nil {
 			return err
 		}
@@ -122,4 +132,10 @@ func (s *stand) upgrade(ctx context.Context) error {
 		s.part(m, "of what was changed", perf.Times, took/float64(sizeOf(files, debFile.changes)))
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	after, err := s.left(ctx, rowUpgradeLeft(), held)
+	s.held += after - held
+	return err
 }

@@ -17,7 +17,7 @@ import (
 func space() workload {
 	return workload{
 		name:   "W10",
-		title:  "space: what a new container takes, by the account of its file system or pool, after four bytes into the middle of a lower layer's file, after scattered writes of 4 KiB into the same file, and after that file was removed and the free space trimmed; what another one takes after dpkg upgraded a package of its layer in it, and of that every third file is another; and what the disk's own files hold more than before the first container when they are gone",
+		title:  "space: what a new container takes, by the account of its file system or pool, after four bytes into the middle of a lower layer's file, after scattered writes of 4 KiB into the same file, and after that file was removed and the free space trimmed; what another one takes after dpkg upgraded a package of its layer in it, of which every third file is another; and what the disk's own files hold more than before when each is gone",
 		rounds: steadyRounds, warmsUp: true,
 		only: oneOfAKind,
 		prepare: func(ctx context.Context, s *stand) error {
@@ -43,15 +43,11 @@ func space() workload {
 			if err := errors.Join(s.changeLittle(ctx, name, before), s.Remove(ctx, name)); err != nil {
 				return err
 			}
-			if err := s.upgrade(ctx); err != nil {
+			held, err := s.left(ctx, rowLeft(), s.held)
+			if err != nil {
 				return err
 			}
-			if _, err := s.withoutSpares(ctx); err != nil {
-				return err
-			}
-			held, err := perf.Allocated(s.site.Dir)
-			s.record(rowLeft(), perf.Bytes, float64(held-s.held))
-			return err
+			return s.upgrade(ctx, held)
 		},
 	}
 }
@@ -84,6 +80,18 @@ func rowScattered(writes int) measure {
 func rowTrimmed() measure { return row("space after the file was removed and trimmed") }
 
 func rowLeft() measure { return row("held by the disk after the container was removed") }
+
+// left records what the disk's files hold more than they held before, and says what they
+// hold.
+func (s *stand) left(ctx context.Context, m measure, before int64) (held int64, err error) {
+	if _, err := s.withoutSpares(ctx); err != nil {
+		return 0, err
+	}
+	if held, err = perf.Allocated(s.site.Dir); err == nil {
+		s.record(m, perf.Bytes, float64(held-before))
+	}
+	return held, err
+}
 
 // scattered is how many blocks of 4 KiB are written.
 func (s Scale) scattered() int { return min(s.FioRequests, int(s.FileSize/(4<<10))) }
