@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"blockstore.dev/blockstore/perf/gate"
+	"blockstore.dev/blockstore/snapshot"
 )
 
 func (a *app) benchGateCommand() *cobra.Command {
@@ -19,8 +21,8 @@ func (a *app) benchGateCommand() *cobra.Command {
 and the disk's bytes where they are stable) against a baseline; of several runs the
 least counts, since what goes on in the background only adds. Times are not looked
 at. More than the baseline has, or nothing where it has something, ends in code 1.
---renew writes the baseline anew from the runs: look at the difference before you
-commit it.`,
+--renew writes the baseline anew from the runs, and keeps what it forbade (a limit of
+0): look at the difference before you commit it.`,
 		example: "blockstore bench gate perf/counts/containerd-btrfs.json figures.json\nblockstore bench gate --renew perf/counts/containerd-btrfs.json figures.json",
 		min:     2, max: -1,
 		run: func(ctx context.Context, args []string) error { return a.benchGate(ctx, renew, args) },
@@ -34,8 +36,13 @@ func (a *app) benchGate(ctx context.Context, renew bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	if renew {
-		b := gate.New(runs...)
+	var b gate.Baseline
+	err = a.readJSON(ctx, args[0], func(f io.Reader) (err error) {
+		b, err = gate.Read(f)
+		return err
+	})
+	if renew && (err == nil || errors.Is(err, snapshot.ErrNotFound) || errors.Is(err, gate.ErrNotBaseline)) {
+		b = b.Renew(runs...)
 		if len(b.Limits) == 0 {
 			return mendf(fmt.Errorf("%s: no counts of blockstore", join(args[1:])), "run the benchmark with blockstore among its columns, and with counts")
 		}
@@ -44,11 +51,6 @@ func (a *app) benchGate(ctx context.Context, renew bool, args []string) error {
 		}
 		return a.emit(b, func(w io.Writer) { fmt.Fprintf(w, "%s: %s\n", args[0], plural(len(b.Limits), "limit")) })
 	}
-	var b gate.Baseline
-	err = a.readJSON(ctx, args[0], func(f io.Reader) (err error) {
-		b, err = gate.Read(f)
-		return err
-	})
 	if err != nil {
 		return mendIf(err, gate.ErrNotBaseline, "make one with: blockstore bench gate --renew BASELINE.json RESULT.json")
 	}

@@ -56,6 +56,19 @@ func TestNew(t *testing.T) {
 	assert.Equal(t, len(got.Limits)+2, strings.Count(b.String(), "\n"), "a limit to a line")
 }
 
+// TestRenew: what was forbidden stays so where nobody does it any more, and what is done less has the lower limit.
+func TestRenew(t *testing.T) {
+	old := New(run(3))
+	quiet := run(2)
+	quiet.DropEmptyParts()
+	require.False(t, quiet.Has("create: programs"))
+	got := old.Renew(quiet)
+	assert.Contains(t, got.Limits, Limit{"create: programs", "blockstore/btrfs", perf.Count, 0})
+	assert.Contains(t, got.Limits, Limit{"create: ioctls", "blockstore/btrfs", perf.Count, 2})
+	assert.Len(t, got.Limits, len(old.Limits))
+	assert.Equal(t, got, got.Renew(quiet))
+}
+
 func TestCheck(t *testing.T) {
 	baseline := New(run(3, 3))
 	assert.Equal(t, Result{Checked: 3, Broken: []Finding{}, Less: []Finding{}}, baseline.Check(run(3)))
