@@ -19,10 +19,11 @@
 //   - Every block is believed only with the right checksum for its kind, the right number of its own, and contents
 //     within the bounds that its parent set. What is not believed is a [CorruptError], which is [ErrCorrupt] and names
 //     the block. Whatever the bytes are, nothing panics, hangs or takes unbounded memory.
-//   - Memory: walks and deltas hold one path of nodes. Usage, Freed and Check hold two bits for each data block and two
-//     for each metadata block, which is 4 MiB for a TiB of data in blocks of 64 KiB and 1 MiB for the largest metadata,
-//     and a few words for each device; Check a byte for each metadata block more, 4 MiB for the largest. Nothing else
-//     grows with the pool.
+//   - Memory: walks and deltas hold one path of nodes. Usage, Check and, twice, Group hold two bits for each data
+//     block and two for each metadata block, which is 4 MiB for a TiB of data in blocks of 64 KiB and 1 MiB for the
+//     largest metadata, and a few words for each device; Check a byte for each metadata block more, 4 MiB for the
+//     largest. Where few of the data blocks are mapped, it is at most eight bytes for each that is, and 32 bytes for
+//     each 16,320 that there are. Nothing else grows with the pool.
 //   - A View changes nothing and keeps nothing but its superblock; it is safe for concurrent use if its reader is.
 //
 // Somebody must see to it that the metadata stand still meanwhile: that the pool is down, or the metadata snapshot held

@@ -164,24 +164,5 @@ func (v *View) Group(ctx context.Context, ids ...dm.DeviceID) (GroupUsage, error
 	for id := range missing {
 		return GroupUsage{}, fmt.Errorf("thin device %d: %w", id, ErrNotFound)
 	}
-	return GroupUsage{Mapped: group.used, Exclusive: group.data.without(others.data)}, nil
-}
-
-// without is the number of blocks that are counted here and not there.
-func (c *counts) without(there *counts) dm.Blocks {
-	var n dm.Blocks
-	for p, page := range c.pages {
-		for i, b := range page {
-			if b == 0 {
-				continue
-			}
-			for j := range uint64(4) {
-				at := uint64(p)*pageCounts + uint64(i)*4 + j
-				if c.get(at) > 0 && there.get(at) == 0 {
-					n++
-				}
-			}
-		}
-	}
-	return n
+	return GroupUsage{Mapped: group.used, Exclusive: dm.Blocks(group.data.without(others.data))}, nil
 }

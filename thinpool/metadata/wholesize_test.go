@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -17,228 +18,6 @@ import (
 	"blockstore.dev/blockstore/thinpool/metadata"
 )
 
-const (
-	perNode  = 252 // mappings, and children
-	perIndex = 168 // bitmaps that a node of the data space map's tree names
-
-	// wholeSize is the most that the kernel uses of 16 GiB of metadata (dm-space-map-metadata.h).
-	wholeSize = 255 * (1<<14 - 64)
-)
-
-// unstored is metadata of any size whose blocks are made when they are read. Device 1 maps as much as there is room to note, in
-// leaves that are full; device 2 has a root of its own, and below it the first half of what is below device 1's.
-type unstored struct {
-	blocks, data  uint64
-	tree, bitmaps levels // of mappings; of the data space map's bitmaps
-	roots         [2]uint64
-	half          uint64 // the children of device 2's root
-	dataBitmaps   uint64 // their first block
-	bitmapCount   uint64
-	empty         uint64 // two leaves of counts above 2, of which there are none
-	index         uint64 // of the metadata's bitmaps, which follow it
-	used          uint64
-}
-
-// levels are a tree's, from the leaves up to the root. Each has what is below it dealt out evenly, so that no node is less
-// than half full.
-type levels []level
-
-type level struct{ first, nodes uint64 }
-
-// dealt is the first of so many below that belongs to a level's node i; that of the next is the end.
-func (l level) dealt(below, i uint64) uint64 { return i * below / l.nodes }
-
-// leaf is the first leaf below a level's node i.
-func (all levels) leaf(at int, i uint64) uint64 {
-	for ; at > 0; at-- {
-		i = all[at].dealt(all[at-1].nodes, i)
-	}
-	return i
-}
-
-// layOut gives a tree of that many leaves its blocks.
-func layOut(next *uint64, leaves uint64) (all levels) {
-	for n := leaves; ; n = (n + perNode - 1) / perNode {
-		all = append(all, level{*next, n})
-		*next += n
-		if n == 1 {
-			return all
-		}
-	}
-}
-
-// newUnstored fills metadata of that many blocks with as many leaves as they have room for.
-func newUnstored(blocks uint64) *unstored {
-	u := &unstored{blocks: blocks}
-	for leaves := blocks; ; leaves -= 1 + leaves/1000 {
-		next := uint64(3) // superblock, devices, details
-		u.data = leaves * perNode
-		u.tree = layOut(&next, leaves)
-		top := u.tree[len(u.tree)-1]
-		u.roots = [2]uint64{top.first, next}
-		next++
-		u.half = u.tree[len(u.tree)-2].nodes / 2
-		u.bitmapCount = (u.data + perBitmap - 1) / perBitmap
-		u.dataBitmaps = next
-		next += u.bitmapCount
-		u.bitmaps = layOut(&next, (u.bitmapCount+perIndex-1)/perIndex)
-		u.empty = next
-		u.index = next + 2
-		u.used = u.index + 1 + (blocks+perBitmap-1)/perBitmap
-		if u.used <= blocks {
-			return u
-		}
-	}
-}
-
-// mapped is what each device maps.
-func (u *unstored) mapped() [2]uint64 {
-	return [2]uint64{u.data, u.tree.leaf(len(u.tree)-2, u.half) * perNode}
-}
-
-// ReadAt makes the blocks that are asked for.
-func (u *unstored) ReadAt(b []byte, at int64) (int, error) {
-	for n := 0; n < len(b); n += imageBlock {
-		block := uint64(at+int64(n)) / imageBlock
-		if block >= u.blocks {
-			return n, io.EOF
-		}
-		u.make(b[n:n+imageBlock], block)
-	}
-	return len(b), nil
-}
-
-func (u *unstored) make(b []byte, block uint64) {
-	clear(b)
-	m := image{blocks: [][]byte{b}, data: u.data}
-	kind := uint32(nodeCsum)
-	switch mapped := u.mapped(); {
-	case block == 0:
-		u.superblock(b)
-		return
-	case block >= u.used:
-		return
-	case block == 1:
-		m.fill(0, true, 8, []entry{{1, u64(u.roots[0])}, {2, u64(u.roots[1])}})
-	case block == 2:
-		m.fill(0, true, 24, []entry{{1, append(u64(mapped[0]), make([]byte, 16)...)}, {2, append(u64(mapped[1]), make([]byte, 16)...)}})
-	case block == u.roots[1]:
-		u.node(b, u.tree, len(u.tree)-1, 0, u.half)
-	case block == u.empty, block == u.empty+1:
-		m.fill(0, true, 4, nil)
-	case block == u.index:
-		kind = indexCsum
-		for i := uint64(0); i*perBitmap < u.blocks; i++ {
-			le.PutUint64(b[16+16*i:], u.index+1+i)
-			le.PutUint32(b[16+16*i+8:], uint32(min(perBitmap, u.blocks-i*perBitmap)-u.count(i)))
-		}
-	case block > u.index && block < u.used:
-		kind = bitmapCsum
-		u.metadataBitmap(b, block-u.index-1)
-	case block >= u.dataBitmaps && block < u.dataBitmaps+u.bitmapCount:
-		kind = bitmapCsum
-		ones(b, min(perBitmap, u.data-(block-u.dataBitmaps)*perBitmap))
-	case block >= u.bitmaps[0].first:
-		u.inTree(b, u.bitmaps, block)
-	default:
-		u.inTree(b, u.tree, block)
-	}
-	le.PutUint64(b[8:], block)
-	sum(b, kind)
-}
-
-func (u *unstored) superblock(b []byte) {
-	root := func(blocks, used, list, counts uint64) []byte {
-		r := append(u64(blocks), u64(used)...)
-		return append(append(r, u64(list)...), u64(counts)...)
-	}
-	m := image{data: u.data}
-	copy(b, m.superblock(root(u.data, u.data, u.bitmaps[len(u.bitmaps)-1].first, u.empty), root(u.blocks, u.used, u.index, u.empty+1), 1, 2))
-	le.PutUint64(b[344:], u.blocks)
-	sum(b, superCsum)
-}
-
-// inTree makes a node of a tree.
-func (u *unstored) inTree(b []byte, tree levels, block uint64) {
-	at := 0
-	for block >= tree[at].first+tree[at].nodes {
-		at++
-	}
-	i := block - tree[at].first
-	switch {
-	case at > 0:
-		first, end := tree[at].dealt(tree[at-1].nodes, i), tree[at].dealt(tree[at-1].nodes, i+1)
-		u.node(b, tree, at, first, end-first)
-	case tree[0] == u.tree[0]:
-		head(b, true, 8, perNode, perNode)
-		for j := range uint64(perNode) {
-			le.PutUint64(b[32+8*j:], i*perNode+j)
-			le.PutUint64(b[32+8*perNode+8*j:], mapping(i*perNode+j, 0))
-		}
-	default:
-		first, end := tree[0].dealt(u.bitmapCount, i), tree[0].dealt(u.bitmapCount, i+1)
-		head(b, true, 16, perIndex, end-first)
-		for j := range end - first {
-			le.PutUint64(b[32+8*j:], first+j)
-			le.PutUint64(b[32+8*perIndex+16*j:], u.dataBitmaps+first+j)
-			le.PutUint32(b[32+8*perIndex+16*j+8:], uint32(perBitmap-min(perBitmap, u.data-(first+j)*perBitmap)))
-		}
-	}
-}
-
-// node makes one above the leaves: its children are n of those below, from first on.
-func (u *unstored) node(b []byte, tree levels, at int, first, n uint64) {
-	head(b, false, 8, perNode, n)
-	for j := range n {
-		key := tree.leaf(at-1, first+j) * perNode
-		if tree[0] != u.tree[0] {
-			key = tree[0].dealt(u.bitmapCount, tree.leaf(at-1, first+j))
-		}
-		le.PutUint64(b[32+8*j:], key)
-		le.PutUint64(b[32+8*perNode+8*j:], tree[at-1].first+first+j)
-	}
-}
-
-func head(b []byte, leaf bool, valueSize, most uint32, n uint64) {
-	flags := uint32(1)
-	if leaf {
-		flags = 2
-	}
-	le.PutUint32(b[4:], flags)
-	le.PutUint32(b[16:], uint32(n))
-	le.PutUint32(b[20:], most)
-	le.PutUint32(b[24:], valueSize)
-}
-
-// ones counts one reference for each of n blocks.
-func ones(b []byte, n uint64) {
-	for i := uint64(0); i < n; i += 32 {
-		word := uint64(0xAAAA_AAAA_AAAA_AAAA)
-		if n-i < 32 {
-			word &= 1<<(2*(n-i)) - 1
-		}
-		le.PutUint64(b[16+i/32*8:], word)
-	}
-}
-
-// count is how many of a bitmap's blocks are used.
-func (u *unstored) count(bitmap uint64) uint64 {
-	return min(perBitmap, max(u.used, bitmap*perBitmap)-bitmap*perBitmap)
-}
-
-// metadataBitmap counts one for each used block, and two for what both devices' roots name.
-func (u *unstored) metadataBitmap(b []byte, i uint64) {
-	ones(b, u.count(i))
-	shared := u.tree[len(u.tree)-2].first
-	for block := shared; block < shared+u.half; block++ {
-		if block/perBitmap == i {
-			at := block % perBitmap
-			word := le.Uint64(b[16+at/32*8:]) &^ (3 << (2 * (at % 32)))
-			le.PutUint64(b[16+at/32*8:], word|1<<(2*(at%32)))
-		}
-	}
-}
-
 // sized is how much of the whole size a test takes: BLOCKSTORE_SOAK_METADATA=1 has all of it.
 func sized() uint64 {
 	if os.Getenv("BLOCKSTORE_SOAK_METADATA") != "" {
@@ -247,22 +26,24 @@ func sized() uint64 {
 	return wholeSize / 16
 }
 
+// besides is what the heap may hold beside what a limit speaks of: nodes, and what the collector lets lie.
+const besides = 8 << 20
+
 // TestWholeSize: the kernel's largest metadata are read in the memory that Check and Usage promise, whatever is mapped.
 func TestWholeSize(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	u := newUnstored(sized())
+	u := newUnstored(sized(), 1)
 	mapped := u.mapped()
 	v, err := metadata.Open(u)
 	require.NoError(t, err)
 	devices, err := v.Devices(t.Context())
 	require.NoError(t, err)
-	require.Len(t, devices, 2)
+	require.Len(t, devices, len(mapped))
 	// Two bits for each block of both kinds, a byte for each of metadata, a sum for each bitmap; and what the collector lets lie.
 	kept := (u.data+u.blocks)/4 + u.blocks + (u.data+u.blocks)/perBitmap*8
-	const others = 8 << 20
-	kept += kept/5 + others
+	kept += kept/5 + besides
 	for _, c := range []struct {
 		name  string
 		limit uint64
@@ -273,33 +54,112 @@ func TestWholeSize(t *testing.T) {
 			require.Empty(t, found)
 			return err
 		}},
-		{"Usage", kept, func() error {
-			usage, err := v.Usage(t.Context())
-			require.EqualValues(t, u.data, usage.Used)
-			require.EqualValues(t, mapped[1], usage.Shared)
-			require.EqualValues(t, mapped[0]-mapped[1], usage.Devices[0].Exclusive)
-			require.Zero(t, usage.Devices[1].Exclusive)
-			return err
-		}},
-		{"Delta", others, func() error {
-			var only dm.Blocks
-			for d, err := range v.Delta(t.Context(), metadata.DeltaOptions{Left: 2, Right: 1}) {
-				if err != nil {
-					return err
-				}
-				require.Equal(t, metadata.RightOnly, d.Kind)
-				only += d.Length
-			}
-			require.EqualValues(t, mapped[0]-mapped[1], only)
+		{"Usage", kept, func() error { return u.usage(t, v) }},
+		{"Delta", besides, func() error {
+			only := deltaLengths(t, v, 2, 1)
+			require.Equal(t, map[metadata.ChangeKind]dm.Blocks{metadata.RightOnly: dm.Blocks(mapped[0] - mapped[1])}, only)
 			return nil
 		}},
-		{"Dump", others, func() error { return v.Dump(t.Context(), io.Discard, metadata.DumpOptions{}) }},
+		{"Dump", besides, func() error { return v.Dump(t.Context(), io.Discard, metadata.DumpOptions{}) }},
 	} {
 		began := time.Now()
 		got := peak(t, c.run)
-		t.Logf("%s of %d MiB of metadata, %d mappings: %d KiB at most, %s", c.name, u.blocks>>8, u.data+mapped[1], got>>10, time.Since(began).Round(time.Millisecond))
+		t.Logf("%s of %d MiB of metadata, %d mappings: %d KiB at most, %s", c.name, u.blocks>>8, mapped[0]+mapped[1]+mapped[2], got>>10, time.Since(began).Round(time.Millisecond))
 		require.LessOrEqual(t, got, c.limit, c.name)
 	}
+
+	u.reads = 0
+	require.Equal(t, map[metadata.ChangeKind]dm.Blocks{metadata.Different: 1}, deltaLengths(t, v, 2, 3))
+	t.Logf("Delta of device 2 and its snapshot, %d mappings each: %d blocks read", mapped[1], u.reads)
+	// The device's root looked up, the way down for the height, and the way to what differs: once for each device.
+	require.LessOrEqual(t, u.reads, 2*(1+2*len(u.tree)))
+}
+
+// usage compares Usage with what is known.
+func (u *unstored) usage(t *testing.T, v *metadata.View) error {
+	mapped := u.mapped()
+	usage, err := v.Usage(t.Context())
+	if err != nil {
+		return err
+	}
+	require.EqualValues(t, mapped[0]+1, usage.Used)
+	require.EqualValues(t, mapped[1], usage.Shared)
+	for i, alone := range []uint64{mapped[0] - mapped[1], 0, 1} {
+		require.EqualValues(t, mapped[i], usage.Devices[i].Mapped)
+		require.EqualValues(t, alone, usage.Devices[i].Exclusive)
+	}
+	return nil
+}
+
+// deltaLengths is how many blocks of each kind differ.
+func deltaLengths(t *testing.T, v *metadata.View, left, right dm.DeviceID) map[metadata.ChangeKind]dm.Blocks {
+	t.Helper()
+	lengths := map[metadata.ChangeKind]dm.Blocks{}
+	for d, err := range v.Delta(t.Context(), metadata.DeltaOptions{Left: left, Right: right}) {
+		require.NoError(t, err)
+		lengths[d.Kind] += d.Length
+	}
+	return lengths
+}
+
+// TestDataFarApart: where there are 64 times as many data blocks as the metadata could map, which is nearly the most that they can
+// count, memory goes by what is mapped, wherever that lies.
+func TestDataFarApart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	for _, c := range []struct {
+		name   string
+		blocks uint64
+		sets   uint64 // of counts
+		run    func(*unstored, *metadata.View) error
+	}{
+		{"Usage", sized(), 1, func(u *unstored, v *metadata.View) error { return u.usage(t, v) }},
+		{"Group", sized(), 2, func(u *unstored, v *metadata.View) error {
+			mapped := u.mapped()
+			group, err := v.Group(t.Context(), 1, 3)
+			require.EqualValues(t, mapped[0]+1, group.Mapped)
+			require.EqualValues(t, mapped[0]-mapped[1]+1, group.Exclusive)
+			return err
+		}},
+		{"Check", sized() / 32, 1, func(_ *unstored, v *metadata.View) error { // it looks at each data block
+			found, err := v.Check(t.Context(), metadata.CheckOptions{})
+			require.Empty(t, found)
+			return err
+		}},
+	} {
+		u := newUnstored(c.blocks, 1<<14)
+		require.Greater(t, u.data, 60*perNode*u.blocks)
+		mapped := u.mapped()[0] + 1
+		v, err := metadata.Open(u)
+		require.NoError(t, err)
+		began := time.Now()
+		got := peak(t, func() error { return c.run(u, v) })
+		t.Logf("%s of %d data blocks, %d of them mapped: %d KiB at most, %s", c.name, u.data, mapped, got>>10, time.Since(began).Round(time.Millisecond))
+		// Eight bytes for each block that is mapped, 32 for each bitmap; of metadata as above.
+		kept := c.sets*(8*mapped+32*(u.data/perBitmap)+u.blocks/4) + u.blocks
+		require.LessOrEqual(t, got, kept+kept/5+besides, c.name)
+	}
+}
+
+// TestClaimedDataBlocks: a superblock that says that there are more data blocks is found out, and takes no memory for them.
+func TestClaimedDataBlocks(t *testing.T) {
+	u := newUnstored(wholeSize/256, 1)
+	u.claim = u.blocks * perBitmap
+	v, err := metadata.Open(u)
+	require.NoError(t, err)
+	got := peak(t, func() error {
+		found, err := v.Check(t.Context(), metadata.CheckOptions{})
+		require.Len(t, found, 1)
+		require.Contains(t, found[0].Text, "bitmaps instead of")
+		return err
+	})
+	t.Logf("Check of %d data blocks, %d of them real: %d KiB at most", u.claim, u.data, got>>10)
+	kept := (u.data+u.blocks)/4 + u.blocks + 32*u.blocks
+	require.LessOrEqual(t, got, kept+kept/5+besides)
+	u.claim++
+	_, err = metadata.Open(u)
+	require.ErrorIs(t, err, metadata.ErrCorrupt)
 }
 
 // peak is the most that a function has on the heap beyond what was there before, as often as can be looked.
@@ -331,13 +191,20 @@ func peak(t *testing.T, run func() error) (most uint64) {
 	return most
 }
 
-// TestUnstoredIsValid: thin_check has nothing to say about what TestWholeSize reads.
+// TestUnstoredIsValid: thin_check has nothing to say about what is read here.
 func TestUnstoredIsValid(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
 	tools(t)
-	u := newUnstored(wholeSize / 256)
-	b := make([]byte, u.blocks*imageBlock)
-	_, err := u.ReadAt(b, 0)
-	require.NoError(t, err)
-	out, err := exec.CommandContext(t.Context(), "thin_check", writeFile(t, b)).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	for _, c := range []struct{ blocks, spread uint64 }{{sized() / 16, 1}, {sized() / 256, 1 << 14}} {
+		u := newUnstored(c.blocks, c.spread)
+		f, err := os.Create(filepath.Join(t.TempDir(), "metadata"))
+		require.NoError(t, err)
+		_, err = io.Copy(f, io.NewSectionReader(u, 0, int64(u.blocks*imageBlock)))
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		out, err := exec.CommandContext(t.Context(), "thin_check", f.Name()).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
 }
