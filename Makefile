@@ -130,9 +130,12 @@ ERROR_CYCLES   ?= 20
 ERROR_FS       ?= ext4
 SNAPSHOTS      ?= 100000
 POOL_SNAPSHOTS ?= 100000
+# Not empty: the kernel's largest metadata, on the machine's own kernel.
+METADATA       ?= 1
 
 .PHONY: soak
-soak: build tools ## the fault programme at length, in User Mode Linux: hours
+soak: build tools ## the fault programme at length, in User Mode Linux: hours; and the reader of metadata on 16 GiB
+	BLOCKSTORE_SOAK_METADATA=$(METADATA) $(GO) test -count=1 -timeout 1h -v -run '$(RUN)' ./thinpool/metadata
 	BLOCKSTORE_SOAK_SEED=$(SEED) BLOCKSTORE_SOAK_POWER_ROUNDS=$(POWER_ROUNDS) BLOCKSTORE_SOAK_POWER_POINTS=$(POWER_POINTS) \
 	BLOCKSTORE_SOAK_KILLS=$(KILLS) BLOCKSTORE_SOAK_ERROR_CYCLES=$(ERROR_CYCLES) \
 	BLOCKSTORE_SOAK_ERROR_FS=$(ERROR_FS) \
