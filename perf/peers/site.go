@@ -104,6 +104,15 @@ func thinPools(ctx context.Context) error {
 	return err
 }
 
+// filled shows a new layer of a store to fill, until what that does is on disk.
+func filled(ctx context.Context, s Store, name string, fill func(string) error) error {
+	dir, err := s.Mount(ctx, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(dir), written(dir), s.Unmount(ctx, name))
+}
+
 // written waits until a directory's file system has everything on disk.
 func written(dir string) error {
 	f, err := os.Open(dir)

@@ -52,11 +52,7 @@ func (v *volumes) Layer(ctx context.Context, name, parent string, fill func(stri
 	if err != nil {
 		return err
 	}
-	dir, err := v.Mount(ctx, name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(fill(dir), written(dir), v.Unmount(ctx, name))
+	return filled(ctx, v, name, fill)
 }
 
 func (v *volumes) format(ctx context.Context, name string) error {

@@ -26,7 +26,7 @@ func zfsModule(ctx context.Context) error {
 	return err
 }
 
-// zfsProperties are those that our own store gives its datasets.
+// zfsProperties are those of our own store's datasets that are not the default.
 func zfsProperties() zfsds.Properties {
 	return zfsds.Properties{"mountpoint": "legacy", "atime": "off", "xattr": "sa", "acltype": "posix", "dnodesize": "auto", "compression": "lz4"}
 }
@@ -163,11 +163,7 @@ func (d *datasets) Layer(ctx context.Context, name, parent string, fill func(str
 	if err != nil {
 		return err
 	}
-	dir, err := d.Mount(ctx, name)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(fill(dir), written(dir), d.Unmount(ctx, name)); err != nil {
+	if err := filled(ctx, d, name, fill); err != nil {
 		return err
 	}
 	d.layers.Store(name, true)
