@@ -45,9 +45,11 @@ func TestUsageFollowsChanges(t *testing.T) {
 
 	mapped, err := os.OpenFile(path("mapped"), os.O_CREATE|os.O_RDWR, 0o600)
 	require.NoError(t, err)
+	defer mapped.Close()
 	require.NoError(t, mapped.Truncate(1<<20))
 	m, err := unix.Mmap(int(mapped.Fd()), 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	require.NoError(t, err)
+	defer func() { require.NoError(t, unix.Munmap(m)) }()
 	now := begin
 	for _, c := range []struct {
 		what              string
@@ -71,8 +73,6 @@ func TestUsageFollowsChanges(t *testing.T) {
 		require.Equal(t, c.added, u.Added-now.Added, c.what)
 		now = u
 	}
-	require.NoError(t, unix.Munmap(m))
-	require.NoError(t, mapped.Close())
 
 	// The layer goes first.
 	require.NoError(t, d.Remove(t.Context(), layer.ID))
