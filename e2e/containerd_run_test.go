@@ -154,13 +154,13 @@ func (s *chores) exported() string { return filepath.Join(s.dir, "exported.tar")
 // export writes the image into an archive. Every layer in it has the digest that its
 // config says.
 func (s *chores) export() {
+	s.c.t.Helper()
 	var layers []tree
 	layers, s.ids = s.c.client().layers(changedImage)
 	s.seen.add("layers of the commit", fmt.Sprint(len(layers)))
 	for i, l := range layers {
 		s.seen.add(fmt.Sprintf("layer %d of the commit", i), l.contents().inSeconds().lines(s.begun)...)
 	}
-	s.c.t.Helper()
 	for range 5 {
 		s.c.ctr("image", "export", s.exported(), changedImage)
 		if endsWhole(s.c.t, s.exported()) {
