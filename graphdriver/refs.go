@@ -43,7 +43,8 @@ func (r *refs) lock(id string) (*ref, func()) {
 		}
 	}
 	return x, func() {
-		x.mu.Unlock()
+		// Who locks it next finds it left: idle passes over what somebody still holds.
+		defer x.mu.Unlock()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if x.waiting--; x.waiting == 0 && x.count == 0 && !x.stuck {
