@@ -434,13 +434,21 @@ func (w *worker) drop(o *object, f func() error) error {
 func (w *worker) removeContainer() error {
 	c := w.pick(w.containers)
 	w.containers = without(w.containers, c)
-	return w.drop(c, func() error { return w.s.Remove(w.ctx(), c.name) })
+	return w.drop(c, func() error { return w.remove(c) })
 }
 
 func (w *worker) removeLayer() error {
 	l := w.pick(slices.DeleteFunc(slices.Clone(w.layers), func(l *object) bool { return l.users > 0 }))
 	w.layers = without(w.layers, l)
-	return w.drop(l, func() error { return w.s.Remove(w.ctx(), l.name) })
+	return w.drop(l, func() error { return w.remove(l) })
+}
+
+// remove is one of the two ways: that which ends with the volume, and that which leaves it to the background.
+func (w *worker) remove(o *object) error {
+	if w.chance.IntN(2) == 0 {
+		return w.s.Remove(w.ctx(), o.name)
+	}
+	return errors.Join(w.s.RemoveAll(w.ctx(), o.name)...)
 }
 
 func (w *worker) removeImage() error {

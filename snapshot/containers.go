@@ -115,8 +115,10 @@ func (s *Store) newVolume(ctx context.Context, o CreateOptions) (VolumeID, error
 	failpoint.Hit("create.reserved")
 	err = noSpace(s.driver.Create(ctx, ids[0], o))
 	if errors.Is(err, ErrNoSpace) {
-		if any, clearErr := s.spares.clear(ctx); any {
-			err = errors.Join(noSpace(s.driver.Create(ctx, ids[0], o)), clearErr)
+		cleared, clearErr := s.spares.clear(ctx)
+		swept, sweepErr := s.sweepNow(ctx)
+		if cleared || swept {
+			err = errors.Join(noSpace(s.driver.Create(ctx, ids[0], o)), clearErr, sweepErr)
 		}
 	}
 	if err != nil {
@@ -267,79 +269,6 @@ func (s *Store) Children(_ context.Context, name string) ([]Info, error) {
 		})
 	})
 	return all, err
-}
-
-// Remove removes a container, a view, or a layer that nothing stands on. One
-// that is mounted is ErrBusy. The removal is committed first; the volume goes
-// before Remove returns, or, where the kernel does not let go of it, later.
-func (s *Store) Remove(ctx context.Context, name string) error {
-	defer s.names.write(name)()
-	in, err := s.Stat(ctx, name)
-	if err != nil {
-		return err
-	}
-	if in.Kind != KindView {
-		if err := s.vols.takeBack(ctx, in.Volume.ID); err != nil {
-			return fmt.Errorf("removing %s %q: %w", in.Kind, name, err)
-		}
-		if in.Mounted != "" {
-			return fmt.Errorf("%s %q is mounted at %s; `umount` it first: %w", in.Kind, name, in.Mounted, ErrBusy)
-		}
-		if s.vols.inUse(in.Volume.ID) {
-			return fmt.Errorf("%s %q is being read: %w", in.Kind, name, ErrBusy)
-		}
-	}
-	return s.remove(ctx, in)
-}
-
-// Discard is Remove for what may be mounted still: the mount is taken out of sight,
-// also where files are open in it. Those that have them open keep them, and the
-// volume goes when they are done, with one of the next Sweeps.
-func (s *Store) Discard(ctx context.Context, name string) error {
-	defer s.names.write(name)()
-	in, err := s.Stat(ctx, name)
-	if err != nil {
-		return err
-	}
-	if err := s.cat.view(func(t *tx) error { return t.removable(in) }); err != nil {
-		return err
-	}
-	if in.Kind != KindView {
-		if err := s.vols.detach(ctx, in.Volume); err != nil {
-			return fmt.Errorf("detaching %s %q: %w", in.Kind, name, err)
-		}
-	}
-	return s.remove(ctx, in)
-}
-
-// Drop commits the removal of what nothing stands on, and leaves the rest to the
-// next Sweep: so it costs one commit, and is never held up by those who have the
-// snapshot mounted. What Mount shows is ErrBusy.
-func (s *Store) Drop(ctx context.Context, name string) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	defer s.names.write(name)()
-	in, err := s.Stat(ctx, name)
-	if err != nil {
-		return err
-	}
-	if in.Kind != KindView && in.Mounted != "" {
-		return fmt.Errorf("%s %q is mounted at %s; `umount` it first: %w", in.Kind, name, in.Mounted, ErrBusy)
-	}
-	return s.commit(func(t *tx) error { _, err := t.dropSnapshot(name); return err })
-}
-
-// remove commits a removal and does it, as far as the kernel lets it.
-func (s *Store) remove(ctx context.Context, in Info) error {
-	if err := s.commit(func(t *tx) error { _, err := t.dropSnapshot(in.Name); return err }); err != nil {
-		return err
-	}
-	failpoint.Hit("remove.committed")
-	if in.Kind != KindView {
-		s.collect(context.WithoutCancel(ctx), []VolumeID{in.Volume.ID})
-	}
-	return nil
 }
 
 // Mounts returns the mounts that show a container or view, for the caller to

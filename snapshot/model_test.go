@@ -46,7 +46,7 @@ func TestModel(t *testing.T) {
 		m := &model{f: f, all: map[string]*modelSnapshot{}, images: map[string][]string{}, config: map[string]string{}}
 		rt.Repeat(map[string]func(*rapid.T){
 			"create": m.create, "view": m.view, "mount": m.mount, "unmount": m.unmount, "write": m.write,
-			"commit": m.commit, "remove": m.remove, "load": m.load, "removeImage": m.removeImage,
+			"commit": m.commit, "remove": m.remove, "removeAll": m.removeAll, "load": m.load, "removeImage": m.removeImage,
 			"gc": m.gc, "reopen": m.reopen, "content": m.content, "": m.compare,
 		})
 		f.kind.Faults.FailAt(0, nil)
@@ -216,6 +216,50 @@ func (m *model) remove(t *rapid.T) {
 	}
 	if m.settle(t, err) {
 		delete(m.all, name)
+	}
+}
+
+// removeAll names some of what there is, in some order, and now and then one twice.
+func (m *model) removeAll(t *rapid.T) {
+	there := slices.Sorted(maps.Keys(m.all))
+	if len(there) == 0 {
+		t.Skip("none there")
+	}
+	names := rapid.SliceOfN(rapid.SampledFrom(there), 1, 6).Draw(t, "names")
+	m.fault(t)
+	errs := m.f.s.RemoveAll(ctx, names...)
+	m.f.kind.Faults.FailAt(0, nil)
+	gone := map[string]bool{}
+	for i, name := range names {
+		if errs[i] == nil {
+			gone[name] = true
+		}
+	}
+	for i, name := range names {
+		switch err := errs[i]; {
+		case err == nil:
+		case gone[name] && errors.Is(err, snapshot.ErrNotFound):
+		case !errors.Is(err, snapshot.ErrBusy) && !errors.Is(err, dirdriver.ErrInjected):
+			t.Fatalf("removing %s among %v gave %v", name, names, err)
+		}
+	}
+	for again := true; again; { // in the order in which the store may have done it
+		again = false
+		for name := range gone {
+			if s := m.all[name]; s != nil && !s.mounted && !m.needed(name) {
+				delete(m.all, name)
+				again = true
+			}
+		}
+	}
+	for i, name := range names {
+		s := m.all[name]
+		if gone[name] && s != nil {
+			t.Fatalf("%s was removed, and is mounted or needed", name)
+		}
+		if errors.Is(errs[i], snapshot.ErrBusy) && s != nil && !s.mounted && !m.needed(name) {
+			t.Fatalf("%s could go: %v", name, errs[i])
+		}
 	}
 }
 

@@ -31,17 +31,18 @@ type StoreOptions struct {
 
 // Store is an open store. Its methods may be called by many goroutines at once.
 type Store struct {
-	root   string
-	lock   *os.File
-	cat    *catalog
-	header header
-	driver Driver
-	ids    *idAllocator
-	names  nameLocks
-	vols   volumes
-	swept  sweptGarbage
-	spares spares
-	begun  begun
+	root     string
+	lock     *os.File
+	cat      *catalog
+	header   header
+	driver   Driver
+	ids      *idAllocator
+	names    nameLocks
+	vols     volumes
+	swept    sweptGarbage
+	sweeping sweeping
+	spares   spares
+	begun    begun
 }
 
 // Open brings the store at o.Root up, after a clean stop as after a crash: what
@@ -274,6 +275,8 @@ func (s *Store) unfinished(ctx context.Context, r idRecord) ([]VolumeID, error) 
 func (s *Store) Close(ctx context.Context) error {
 	var errs []error
 	s.begun.work.Wait()
+	s.sweeping.hurry.Add(1)
+	s.sweeping.later.Wait()
 	if s.ids != nil {
 		errs = append(errs, s.spares.close(ctx), s.flushSwept(ctx))
 	}

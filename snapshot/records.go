@@ -151,24 +151,30 @@ func (t *tx) dropSnapshot(name string) (Info, error) {
 	if err := t.removable(in); err != nil {
 		return in, err
 	}
+	return in, t.drop(in)
+}
+
+// drop takes out a snapshot that is removable.
+func (t *tx) drop(in Info) error {
+	name := in.Name
 	if in.Parent != "" {
 		if err := t.remove(bucketChildren, in.Parent+"\x00"+name); err != nil {
-			return in, err
+			return err
 		}
 	}
 	if in.Kind != KindView {
 		key := volumeKey(in.Volume.ID)
 		if err := t.remove(bucketVolumes, key); err != nil {
-			return in, err
+			return err
 		}
 		if failpoint.Leave("garbage.record") {
-			return in, t.remove(bucketSnapshots, name)
+			return t.remove(bucketSnapshots, name)
 		}
 		if err := t.set(bucketGarbage, key, nil); err != nil {
-			return in, err
+			return err
 		}
 	}
-	return in, t.remove(bucketSnapshots, name)
+	return t.remove(bucketSnapshots, name)
 }
 
 // removable says who needs a snapshot.

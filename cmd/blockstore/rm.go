@@ -35,21 +35,31 @@ is tried, also after one has failed.`,
 	return cmd
 }
 
-// removedAtOnce is how many removals share a commit, at most.
-const removedAtOnce = 32
+// hiddenAtOnce is how many containers are looked at, and unmounted, at the same time.
+const hiddenAtOnce = 32
 
 func (a *app) rm(ctx context.Context, s *snapshot.Store, names []string, force bool) error {
 	errs := make([]error, len(names))
-	slots := make(chan struct{}, removedAtOnce)
+	slots := make(chan struct{}, hiddenAtOnce)
 	var all sync.WaitGroup
 	for i, name := range names {
 		slots <- struct{}{}
 		all.Go(func() {
-			errs[i] = a.rmOne(ctx, s, name, force)
+			errs[i] = a.readyToGo(ctx, s, name, force)
 			<-slots
 		})
 	}
 	all.Wait()
+	var ready []string
+	var at []int
+	for i, name := range names {
+		if errs[i] == nil {
+			ready, at = append(ready, name), append(at, i)
+		}
+	}
+	for k, err := range s.RemoveAll(ctx, ready...) {
+		errs[at[k]] = hintBusy(err, ready[k])
+	}
 	out := removed{[]string{}}
 	for i, name := range names {
 		if errs[i] == nil {
@@ -66,21 +76,17 @@ func (a *app) rm(ctx context.Context, s *snapshot.Store, names []string, force b
 	return errors.Join(append(errs, err)...)
 }
 
-func (a *app) rmOne(ctx context.Context, s *snapshot.Store, name string, force bool) error {
+// readyToGo finds a container that may be removed, unmounted by force if need be.
+func (a *app) readyToGo(ctx context.Context, s *snapshot.Store, name string, force bool) error {
 	in, err := findOwn(ctx, s, name, "rm")
-	if err != nil {
+	if err != nil || in.Mounted == "" {
 		return err
 	}
-	if in.Mounted != "" {
-		if !force {
-			return mendf(fmt.Errorf("container %q is mounted at %s: %w", name, in.Mounted, snapshot.ErrBusy),
-				"blockstore umount %s, or rm -f", name)
-		}
-		if err := s.Unmount(ctx, name); err != nil {
-			return hintBusy(err, name)
-		}
+	if !force {
+		return mendf(fmt.Errorf("container %q is mounted at %s: %w", name, in.Mounted, snapshot.ErrBusy),
+			"blockstore umount %s, or rm -f", name)
 	}
-	return hintBusy(s.Remove(ctx, name), name)
+	return hintBusy(s.Unmount(ctx, name), name)
 }
 
 // hintBusy helps with what a process holds.

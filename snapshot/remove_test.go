@@ -1,0 +1,139 @@
+package snapshot_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/drivertest/dirdriver"
+)
+
+// crowd makes containers on a layer.
+func (f *fixture) crowd(layer string, n int) []string {
+	f.t.Helper()
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("crowd-%s-%d", strings.Repeat("x", 200), i) // long ones, as they lie in the journal
+		_, err := f.s.Create(ctx, names[i], snapshot.CreateRequest{Parent: layer})
+		require.NoError(f.t, err)
+	}
+	return names
+}
+
+// TestRemoveAllCommits: many go in a few commits, and nothing is left when the store is
+// closed, nor before when somebody sweeps.
+func TestRemoveAllCommits(t *testing.T) {
+	for name, later := range map[string]func(*fixture){
+		"sweep": func(f *fixture) { require.NoError(t, f.s.Sweep(ctx)) },
+		"close": func(f *fixture) { f.reopen() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			layer := f.load("i", 1).Layers[0]
+			names := f.crowd(layer, 600)
+			got := f.cost(func() error {
+				for _, err := range f.s.RemoveAll(ctx, names...) {
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			require.LessOrEqual(t, got.Commits, 4, "three for the removals, and what the sweep behind them adds")
+			for _, in := range names {
+				_, err := f.s.Stat(ctx, in)
+				require.ErrorIs(t, err, snapshot.ErrNotFound)
+			}
+			later(f)
+			f.exact("afterwards")
+		})
+	}
+}
+
+// TestRemoveAllOrder: a chain of more layers than go in one commit, the lowest first.
+func TestRemoveAllOrder(t *testing.T) {
+	f := newFixture(t)
+	var names []string
+	for i := range 300 {
+		parent := ""
+		if i > 0 {
+			parent = names[i-1]
+		}
+		_, err := f.s.Create(ctx, fmt.Sprint("c", i), snapshot.CreateRequest{Parent: parent})
+		require.NoError(t, err)
+		_, err = f.s.Freeze(ctx, fmt.Sprint("c", i), snapshot.FreezeRequest{Name: fmt.Sprint("layer", i)})
+		require.NoError(t, err)
+		names = append(names, fmt.Sprint("layer", i))
+	}
+	for _, err := range f.s.RemoveAll(ctx, names...) {
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.s.Sweep(ctx))
+	f.exact("afterwards")
+}
+
+// TestRemoveAllEach: what cannot go stays with its reason, and keeps nothing else.
+func TestRemoveAllEach(t *testing.T) {
+	f := newFixture(t)
+	layer := f.load("i", 1).Layers[0]
+	for _, name := range []string{"mounted", "read", "free"} {
+		_, err := f.s.Create(ctx, name, snapshot.CreateRequest{Parent: layer})
+		require.NoError(t, err)
+	}
+	_, err := f.s.Mount(ctx, "mounted")
+	require.NoError(t, err)
+	_, release, err := f.s.Use(ctx, "read")
+	require.NoError(t, err)
+	_, err = f.s.View(ctx, "view", snapshot.CreateRequest{Parent: layer})
+	require.NoError(t, err)
+
+	errs := f.s.RemoveAll(ctx, "mounted", "nobody", "read", "free", layer, "view", "free")
+	require.ErrorIs(t, errs[0], snapshot.ErrBusy)
+	require.ErrorContains(t, errs[0], "umount")
+	require.ErrorIs(t, errs[1], snapshot.ErrNotFound)
+	require.ErrorIs(t, errs[2], snapshot.ErrBusy)
+	require.NoError(t, errs[3])
+	require.ErrorIs(t, errs[4], snapshot.ErrBusy)
+	require.NoError(t, errs[5])
+	require.ErrorIs(t, errs[6], snapshot.ErrNotFound)
+
+	require.NoError(t, release())
+	require.NoError(t, f.s.Unmount(ctx, "mounted"))
+	for _, err := range f.s.RemoveAll(ctx, "mounted", "read") {
+		require.NoError(t, err)
+	}
+	require.Empty(t, f.s.RemoveAll(ctx))
+	require.NoError(t, f.s.Sweep(ctx))
+	f.exact("afterwards")
+}
+
+// TestRemoveAllBesideOthers: who works with one of the names is waited for.
+func TestRemoveAllBesideOthers(t *testing.T) {
+	f := newFixture(t)
+	layer := f.load("i", 1).Layers[0]
+	names := f.crowd(layer, 20)
+	begun := []string{"begun-1", "begun-2"}
+	for _, name := range begun {
+		require.NoError(t, f.s.BeginCreate(ctx, name, snapshot.CreateRequest{Parent: layer}))
+	}
+	for _, err := range f.s.RemoveAll(ctx, append(names, begun...)...) {
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.s.Sweep(ctx))
+	f.exact("afterwards")
+}
+
+// TestRemoveAllFails: a volume that the driver does not let go of is tried again.
+func TestRemoveAllFails(t *testing.T) {
+	f := newFixture(t)
+	names := f.crowd(f.load("i", 1).Layers[0], 5)
+	f.kind.Faults.FailAt(3, dirdriver.ErrInjected)
+	for _, err := range f.s.RemoveAll(ctx, names...) {
+		require.NoError(t, err)
+	}
+	f.reopen()
+	f.exact("afterwards")
+}
