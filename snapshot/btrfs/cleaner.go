@@ -11,8 +11,9 @@ import (
 
 // cleanDelay is how long removals are gathered before a commit for all of them
 // wakes the kernel's cleaner, which would else sleep for up to half a minute. A
-// commit for each would slow down the creations that come between them.
-const cleanDelay = 100 * time.Millisecond
+// commit for each would slow down the creations that come between them, and ten a
+// second whoever writes durably beside them.
+const cleanDelay = time.Second
 
 // cleanerWait bounds the waiting for it.
 const cleanerWait = 3 * time.Second
