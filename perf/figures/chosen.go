@@ -32,7 +32,7 @@ func rowNames() []*regexp.Regexp {
 		`W6 \d+ creates, [^:]*`,
 		`W7 diff of a container`,
 		`W8 commit of a container`,
-		`W9 remove \d+ layers`,
+		`W9 remove \d+ layers( in one go|, one after the other)?`,
 		`W9 a durable write beside the removals, 99th percentile`,
 		`W10 [^:]*`,
 		`W11 [^:]*`,

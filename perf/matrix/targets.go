@@ -84,7 +84,7 @@ func (b *bench) whose(is, of perf.Cell) string {
 
 // removalTargets are against those that people use; what a floor does is no rival's.
 func (b *bench) removalTargets(ours string) {
-	m := row(fmt.Sprintf("remove %d layers", b.o.Scale.Layers))
+	m := rowRemove(b.o.Scale.Layers, true)
 	for _, rival := range []string{peers.OverlayOnExt4, "lvm", "zfs"} {
 		b.want(fmt.Sprintf("%s: 20 times faster than %s", m.name, rival), cell("W9", m, ours), cell("W9", m, rival), 1.0/20)
 	}

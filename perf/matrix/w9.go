@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/perf"
+	"blockstore.dev/blockstore/perf/peers"
 )
 
 // victim is a container whose writer must not suffer.
@@ -19,32 +20,72 @@ const victim = "victim"
 // idleTime is how long the writer is watched while nothing else happens.
 const idleTime = time.Second
 
+// singly is how much fewer layers are removed one after the other than in one go.
+const singly = 10
+
 // deletion is W9.
 func deletion() workload {
 	return workload{
-		name:  "W9",
-		title: "delete: many layers removed one after the other, beside a container in which somebody writes 4 KiB and waits for the disk, again and again",
+		name: "W9",
+		title: "delete: many layers removed in one go, by one call or command where the peer has that, beside a container in which somebody writes 4 KiB " +
+			"and waits for the disk, again and again; then fewer, one after the other",
 		prepare: func(ctx context.Context, s *stand) error {
 			return errors.Join(s.Layer(ctx, small, "", fillSmall), s.Create(ctx, victim, small))
 		},
 		round: func(ctx context.Context, s *stand) error {
-			names := make([]string, s.scale.Layers)
-			for i := range names {
-				names[i] = s.name("doomed")
-				err := s.Layer(ctx, names[i], small, func(root string) error {
-					return fillRandom(filepath.Join(root, "own"), 256<<10, byte(i))
-				})
-				if err := errors.Join(err, ctx.Err()); err != nil {
-					return err
-				}
+			many, err := s.doomed(ctx, s.scale.Layers)
+			if err != nil {
+				return err
 			}
 			dir, err := s.Mount(ctx, victim)
 			if err != nil {
 				return err
 			}
-			return errors.Join(s.deleteBeside(ctx, dir, names), s.Unmount(ctx, victim))
+			if err := errors.Join(s.deleteBeside(ctx, dir, many), s.Unmount(ctx, victim)); err != nil {
+				return err
+			}
+			few, err := s.doomed(ctx, max(1, s.scale.Layers/singly))
+			if err != nil {
+				return err
+			}
+			if err := perf.Flush(s.site.Dir); err != nil {
+				return err
+			}
+			return s.timed(rowRemove(len(few), false).withDisks(), func() error {
+				return each(few, 1, func(name string) error { return s.Remove(ctx, name) })
+			})
 		},
 	}
+}
+
+// doomed makes layers with a file of their own each.
+func (s *stand) doomed(ctx context.Context, n int) ([]string, error) {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = s.name("doomed")
+		err := s.Layer(ctx, names[i], small, func(root string) error {
+			return fillRandom(filepath.Join(root, "own"), 256<<10, byte(i))
+		})
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+func rowRemove(n int, oneGo bool) measure {
+	if oneGo {
+		return row(fmt.Sprintf("remove %d layers in one go", n))
+	}
+	return row(fmt.Sprintf("remove %d layers, one after the other", n))
+}
+
+// removeMany is one call or command where the peer has one.
+func (s *stand) removeMany(ctx context.Context, names []string) error {
+	if r, ok := s.Store.(peers.ManyRemover); ok {
+		return r.RemoveMany(ctx, names)
+	}
+	return each(names, 1, func(name string) error { return s.Remove(ctx, name) })
 }
 
 func (s *stand) deleteBeside(ctx context.Context, dir string, names []string) error {
@@ -58,12 +99,13 @@ func (s *stand) deleteBeside(ctx context.Context, dir string, names []string) er
 	if err != nil {
 		return err
 	}
-	m := row(fmt.Sprintf("remove %d layers", len(names)))
 	busy, err := watchWriter(dir, func() error {
-		err := s.timed(m.withDisks(), func() error {
-			return each(names, 1, func(name string) error { return s.Remove(ctx, name) })
-		})
-		return errors.Join(err, perf.Flush(s.site.Dir)) // what it left to the kernel is the writer's load too
+		err := s.timed(rowRemove(len(names), true).withDisks(), func() error { return s.removeMany(ctx, names) })
+		// What it left for later, itself or to the kernel, is the writer's load too.
+		if r, ok := s.Store.(peers.Settler); ok {
+			err = errors.Join(err, r.Settle(ctx))
+		}
+		return errors.Join(err, perf.Flush(s.site.Dir))
 	})
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ type subvolumes struct {
 type subvolumeOps interface {
 	create(ctx context.Context, name string) error
 	snapshot(ctx context.Context, source, name string) error
-	remove(ctx context.Context, name string) error
+	remove(ctx context.Context, names ...string) error
 }
 
 func (b subvolumes) path(name string) string { return filepath.Join(b.root, name) }
@@ -46,6 +46,11 @@ func (b subvolumes) Mount(_ context.Context, name string) (string, error) { retu
 func (b subvolumes) Unmount(context.Context, string) error                { return nil }
 func (b subvolumes) Remove(ctx context.Context, name string) error        { return b.ops.remove(ctx, name) }
 
+// RemoveMany is one command where it is the command line.
+func (b subvolumes) RemoveMany(ctx context.Context, names []string) error {
+	return b.ops.remove(ctx, names...)
+}
+
 // btrfsIoctls are the kernel's calls.
 type btrfsIoctls struct{ fs *btrfsvol.FS }
 
@@ -70,13 +75,17 @@ func (b btrfsIoctls) snapshot(_ context.Context, source, name string) error {
 	return b.fs.Snapshot(source, name, btrfsvol.CreateOptions{})
 }
 
-func (b btrfsIoctls) remove(_ context.Context, name string) error {
-	id, _, err := b.fs.Lookup(name)
-	if err != nil {
-		return err
+func (b btrfsIoctls) remove(_ context.Context, names ...string) error {
+	for _, name := range names {
+		id, _, err := b.fs.Lookup(name)
+		if err != nil {
+			return err
+		}
+		if _, err := b.fs.Delete(id); err != nil {
+			return err
+		}
 	}
-	_, err = b.fs.Delete(id)
-	return err
+	return nil
 }
 
 // btrfsProgs is the command line.
@@ -98,7 +107,9 @@ func (b btrfsProgs) run(ctx context.Context, verb string, names ...string) error
 
 func (b btrfsProgs) create(ctx context.Context, name string) error { return b.run(ctx, "create", name) }
 
-func (b btrfsProgs) remove(ctx context.Context, name string) error { return b.run(ctx, "delete", name) }
+func (b btrfsProgs) remove(ctx context.Context, names ...string) error {
+	return b.run(ctx, "delete", names...)
+}
 
 func (b btrfsProgs) snapshot(ctx context.Context, source, name string) error {
 	return b.run(ctx, "snapshot", source, name)

@@ -131,12 +131,8 @@ func (p poolFloor) deactivate(ctx context.Context, name string) error {
 	return p.drop(ctx, p.device(name))
 }
 
-func (p poolFloor) remove(ctx context.Context, name string) error {
-	id, err := p.get(name)
-	if err != nil {
-		return err
-	}
-	return p.message(ctx, dm.DeleteMessage(dm.DeviceID(id)))
+func (p poolFloor) remove(ctx context.Context, names ...string) error {
+	return p.each(names, func(id uint32) error { return p.message(ctx, dm.DeleteMessage(dm.DeviceID(id))) })
 }
 
 // dmsetup does it by command line.
@@ -189,12 +185,8 @@ func (d dmsetup) deactivate(ctx context.Context, name string) error {
 	return d.run(ctx, "remove", "--retry", d.device(name))
 }
 
-func (d dmsetup) remove(ctx context.Context, name string) error {
-	id, err := d.get(name)
-	if err != nil {
-		return err
-	}
-	return d.message(ctx, fmt.Sprint("delete ", id))
+func (d dmsetup) remove(ctx context.Context, names ...string) error {
+	return d.each(names, func(id uint32) error { return d.message(ctx, fmt.Sprint("delete ", id)) })
 }
 
 // openPlainThin has an ext4 on one thin device: its layers' blocks are its own.

@@ -77,6 +77,10 @@ func (l lvm) deactivate(ctx context.Context, name string) error {
 	return l.run(ctx, "lvchange", "-an", l.volume(name))
 }
 
-func (l lvm) remove(ctx context.Context, name string) error {
-	return l.run(ctx, "lvremove", "-f", l.volume(name))
+func (l lvm) remove(ctx context.Context, names ...string) error {
+	args := []string{"-f"}
+	for _, name := range names {
+		args = append(args, l.volume(name))
+	}
+	return l.run(ctx, "lvremove", args...)
 }

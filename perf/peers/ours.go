@@ -111,3 +111,11 @@ func (b *Blockstore) Create(ctx context.Context, name, layer string) error {
 	_, err := b.Store.Create(ctx, name, snapshot.CreateRequest{Parent: layer})
 	return err
 }
+
+// RemoveMany is `blockstore rm` of many.
+func (b *Blockstore) RemoveMany(ctx context.Context, names []string) error {
+	return errors.Join(b.RemoveAll(ctx, names...)...)
+}
+
+// Settle waits for the removals in the background.
+func (b *Blockstore) Settle(ctx context.Context) error { return b.Sweep(ctx) }

@@ -27,6 +27,17 @@ type Store interface {
 	Remove(ctx context.Context, name string) error
 }
 
+// ManyRemover is a Store that may remove many in one go.
+type ManyRemover interface {
+	RemoveMany(ctx context.Context, names []string) error
+}
+
+// Settler is a Store that does a part of its removals after they were answered.
+type Settler interface {
+	// Settle waits until all that was removed is gone.
+	Settle(ctx context.Context) error
+}
+
 // Peer is a way to keep layers and containers.
 type Peer struct {
 	Name string

@@ -27,7 +27,7 @@ type volumeOps interface {
 	// activate makes a volume's device appear, deactivate disappear.
 	activate(ctx context.Context, name string) (path string, err error)
 	deactivate(ctx context.Context, name string) error
-	remove(ctx context.Context, name string) error
+	remove(ctx context.Context, names ...string) error
 }
 
 // mkfsOptions lay a file system out for blocks of 64 KiB, as our own store does, so
@@ -92,6 +92,11 @@ func (v *volumes) Unmount(ctx context.Context, name string) error {
 
 func (v *volumes) Remove(ctx context.Context, name string) error { return v.ops.remove(ctx, name) }
 
+// RemoveMany is one command where it is LVM's.
+func (v *volumes) RemoveMany(ctx context.Context, names []string) error {
+	return v.ops.remove(ctx, names...)
+}
+
 // numbers gives thin devices their ids.
 type numbers struct {
 	mu   sync.Mutex
@@ -116,6 +121,20 @@ func (n *numbers) get(name string) (uint32, error) {
 		return 0, fmt.Errorf("no volume %s: %w", name, os.ErrNotExist)
 	}
 	return id, nil
+}
+
+// each does something with the numbers of names, one after the other.
+func (n *numbers) each(names []string, do func(id uint32) error) error {
+	for _, name := range names {
+		id, err := n.get(name)
+		if err != nil {
+			return err
+		}
+		if err := do(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // both are the numbers of a layer and of a new child.
