@@ -202,47 +202,38 @@ race: ## tests under the race detector
 demo: deps build realimage ## load a real image, change a container, show, commit, save; DRIVER=devicemapper in User Mode Linux
 	scripts/demo.sh
 
-# The matrix: ARGS narrows it, as in make bench ARGS='--workloads W5,W6 --rounds 3'. BENCH_TIME is what brought the whole of it
-# to 21 minutes on two processors: with BENCH_TIME= it takes longer, in more rounds and longer fio jobs.
-BENCH_TIME ?= --enough 10s --fio-time 1500ms
+# scripts/bench says what PARTS, OUT and ARGS are: make bench PARTS=matrix ARGS='--workloads W5,W6 --rounds 3'.
+PARTS ?=
+OUT   ?=
+BENCHERS = -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+.PHONY: benchers
+benchers: deps build realimage
+	CGO_ENABLED=1 $(GO) build $(BENCHERS) -tags libbtrfs -o bin/containerdbench ./perf/containerdbench
+	CGO_ENABLED=0 $(GO) build $(BENCHERS) -o bin/containerdbench.static ./perf/containerdbench
+	CGO_ENABLED=0 $(GO) build $(BENCHERS) -o bin/dockerbench ./perf/dockerbench
 
 .PHONY: bench
-bench: deps build realimage ## every rival side by side on this machine's kernel, half an hour; OUT=NAME keeps NAME-host.json
-	$(if $(OUT),mkdir -p $(dir $(OUT)))
-	bin/blockstore bench $(BENCH_TIME) --image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
-
-# In there everything but the disk is slow: less of it shows the same.
-BENCH_LESS ?= --rounds 3 --layers 100 --files 2000 --size 256M --fio-time 3s
+bench: benchers ## every rival side by side on this machine's kernel, Docker's and containerd's too, an hour; OUT=DIR keeps JSON
+	PARTS='$(PARTS)' OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench host
 
 .PHONY: bench-uml
-bench-uml: deps build realimage ## the same in User Mode Linux, with device-mapper: less of it; OUT=NAME keeps NAME-uml.json
-	$(if $(OUT),mkdir -p $(dir $(OUT)))
-	vagrant/uml/run --mem 4G --scratch 64G --timeout 6h $(if $(OUT),--share $(dir $(OUT))) -- bin/blockstore bench $(BENCH_LESS) \
-		--image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
+bench-uml: benchers ## the same in User Mode Linux, with device-mapper: less of it
+	PARTS='$(PARTS)' OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench uml
 
 .PHONY: bench-vm
-bench-vm: deps build realimage vmimage ## the same in a virtual machine, with two processors: less of it; OUT=NAME keeps NAME-vm.json
-	$(if $(OUT),mkdir -p $(dir $(OUT)))
-	vagrant/vm/run --mem 4G --timeout 12h $(if $(OUT),--share $(dir $(OUT))) -- bin/blockstore bench $(BENCH_LESS) \
-		--image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-vm.json) $(ARGS)
+bench-vm: benchers vmimage ## the same in a virtual machine, with two processors, and with ZFS: less of it, hours
+	PARTS='$(PARTS)' OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench vm
 
 .PHONY: bench-docker
-bench-docker: deps build realimage ## Docker's storage drivers side by side, takes long; OUT=NAME keeps NAME-host.json, NAME-uml.json
-	$(GO) build -trimpath -o bin/dockerbench ./perf/dockerbench
-	$(if $(OUT),mkdir -p $(dir $(OUT)))
-	bin/dockerbench --image $$(vagrant/realimage/make)/docker-archive.tar $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
-	vagrant/uml/run --mem 4G --scratch 64G --timeout 3h $(if $(OUT),--share $(dir $(OUT))) -- \
-		bin/dockerbench --drivers overlay2,devicemapper,blockstore/devicemapper --rounds 2 \
-		--image $$(vagrant/realimage/make)/docker-archive.tar $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
+bench-docker: benchers ## Docker's storage drivers alone, on this machine's kernel and in User Mode Linux
+	PARTS=docker OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench host
+	PARTS=docker OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench uml
 
 .PHONY: bench-containerd
-bench-containerd: deps ## containerd's snapshotters side by side, takes long; OUT=NAME keeps NAME-host.json, NAME-uml.json
-	CGO_ENABLED=1 $(GO) build -trimpath -tags libbtrfs -o bin/containerdbench ./perf/containerdbench
-	$(if $(OUT),mkdir -p $(dir $(OUT)))
-	bin/containerdbench --image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-host.json) $(ARGS)
-	vagrant/uml/run --mem 4G --scratch 64G --timeout 3h $(if $(OUT),--share $(dir $(OUT))) -- \
-		bin/containerdbench --snapshotters overlayfs,devmapper,blockstore/devicemapper,blockstore/devicemapper/socket \
-		--operations 5 --base-size 2G --image "$$(vagrant/realimage/make)/oci:postgres" $(if $(OUT),--out $(OUT)-uml.json) $(ARGS)
+bench-containerd: benchers ## containerd's snapshotters alone, likewise
+	PARTS=containerd OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench host
+	PARTS=containerd OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench uml
 
 # Counts are what a run costs whatever the machine; three runs, since what goes on in the background only adds to them.
 .PHONY: bench-gate

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -95,10 +96,10 @@ func (a *app) bench(ctx context.Context, o benchOptions) error {
 		defer shown.clear()
 	}
 	report, err := matrix.Run(ctx, o.Options)
-	if err != nil {
+	if report == nil {
 		return err
 	}
-	return report.Deliver(a.stdout, a.json, o.out)
+	return errors.Join(report.Deliver(a.stdout, a.json, o.out), err)
 }
 
 // benchProgress tells a waiting person how far it is: in one line of a terminal, or

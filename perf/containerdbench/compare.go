@@ -125,6 +125,9 @@ func newReport(o options, dir string) (*perf.Report, error) {
 
 func isOurs(name string) bool { return strings.HasPrefix(name, ours) }
 
+// version is set by the linker: -X main.version=VERSION.
+var version = "(devel)"
+
 // versions are those of the modules that took part.
 func versions() map[string]string {
 	found := map[string]string{}
@@ -132,7 +135,7 @@ func versions() map[string]string {
 	if !ok {
 		return found
 	}
-	found["blockstore"], found["go"] = info.Main.Version, info.GoVersion
+	found["blockstore"], found["go"] = version, info.GoVersion
 	for _, m := range info.Deps {
 		switch name := filepath.Base(filepath.Dir(m.Path)); {
 		case strings.HasSuffix(m.Path, "/containerd/v2"):

@@ -24,8 +24,9 @@ type bench struct {
 	progress  progress
 }
 
-// Run measures, and returns what it found. After an error or an interruption nothing
-// of it is left either.
+// Run measures, and returns what it found. A workload that fails is listed as not run, with
+// its reason, and the others are measured still; the report comes with an error then. After
+// an interruption there is none. In neither case is anything left of the run.
 func Run(ctx context.Context, o Options) (_ *perf.Report, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -46,16 +47,30 @@ func Run(ctx context.Context, o Options) (_ *perf.Report, err error) {
 	if err := b.begin(ctx); err != nil {
 		return nil, err
 	}
-	for _, w := range b.workloads {
-		if err := b.run(ctx, w); err != nil {
-			return nil, err
-		}
-		if o.Finished != nil {
-			o.Finished(b.report, w.name)
-		}
+	err = b.runAll(ctx)
+	if ctx.Err() != nil {
+		return nil, err
 	}
 	b.aim()
-	return b.report, nil
+	return b.report, err
+}
+
+// runAll measures as much as can be.
+func (b *bench) runAll(ctx context.Context) error {
+	var failed []error
+	for _, w := range b.workloads {
+		if err := b.run(ctx, w); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", w.name, err))
+			b.report.NotRun = append(b.report.NotRun, perf.NotRun{Workload: w.name, Reason: "it failed: " + err.Error()})
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if b.o.Finished != nil {
+			b.o.Finished(b.report, w.name)
+		}
+	}
+	return errors.Join(failed...)
 }
 
 // run is a workload on all peers that can do it.

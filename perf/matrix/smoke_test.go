@@ -3,9 +3,11 @@ package matrix
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -170,6 +172,31 @@ func TestInterrupted(t *testing.T) {
 	}
 	_, err := Run(ctx, o)
 	require.ErrorIs(t, err, context.Canceled)
+	perftest.NothingLeft(t, dir, "bstest-matrix-")
+}
+
+// TestOneFails: what one workload cannot do does not cost the others' figures.
+func TestOneFails(t *testing.T) {
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, btrfs.Kind{})
+	o := tiny(dir)
+	o.Workloads, o.Peers = []string{"W5"}, []string{peers.OverlayOnExt4}
+	require.NoError(t, o.complete())
+	b := &bench{o: o, dir: filepath.Join(dir, "bstest-matrix-fails")}
+	require.NoError(t, os.Mkdir(b.dir, 0o755))
+	require.NoError(t, b.begin(t.Context()))
+	broken := errors.New("the disk is gone")
+	b.workloads = append([]workload{{
+		name: "W0", prepare: func(context.Context, *stand) error { return nil },
+		round: func(context.Context, *stand) error { return broken },
+	}}, b.workloads...)
+	err := b.runAll(t.Context())
+	require.ErrorIs(t, err, broken)
+	require.ErrorContains(t, err, "W0")
+	require.Len(t, b.report.NotRun, 1)
+	require.Contains(t, b.report.NotRun[0].Reason, "the disk is gone")
+	require.NotEmpty(t, b.report.Rows)
+	require.NoError(t, os.RemoveAll(b.dir))
 	perftest.NothingLeft(t, dir, "bstest-matrix-")
 }
 
