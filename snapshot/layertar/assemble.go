@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
-	"hash/crc64"
 	"io"
 	"path"
 
@@ -33,7 +31,7 @@ type assembler struct {
 	dirs *dirs
 	w    io.Writer
 	buf  []byte
-	crc  hash.Hash64
+	crc  contentSum
 }
 
 func assemble(ctx context.Context, root string, split io.Reader, w io.Writer) (err error) {
@@ -47,7 +45,7 @@ func assemble(ctx context.Context, root string, split io.Reader, w io.Writer) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, ds.close()) }()
-	a := &assembler{ctx: ctx, dirs: ds, w: w, buf: make([]byte, contentBuffer), crc: crc64.New(storage.CRCTable)}
+	a := &assembler{ctx: ctx, dirs: ds, w: w, buf: make([]byte, contentBuffer)}
 
 	// The library's own unpacker remembers every name.
 	dec := json.NewDecoder(zr)
@@ -97,7 +95,7 @@ func (a *assembler) file(e *storage.Entry) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != e.Size {
 		return reason(ErrChanged, fmt.Sprintf("not a regular file of %d bytes", e.Size))
 	}
-	a.crc.Reset()
+	a.crc.reset()
 	for off := int64(0); off < e.Size; {
 		if a.ctx.Err() != nil {
 			return context.Cause(a.ctx)
@@ -109,13 +107,13 @@ func (a *assembler) file(e *storage.Entry) error {
 		if n == 0 {
 			return reason(ErrChanged, "it shrank")
 		}
-		a.crc.Write(a.buf[:n])
+		a.crc.write(a.buf[:n])
 		if _, err := a.w.Write(a.buf[:n]); err != nil {
 			return fmt.Errorf("writing: %w", err)
 		}
 		off += int64(n)
 	}
-	if !bytes.Equal(a.crc.Sum(nil), e.Payload) {
+	if !bytes.Equal(a.crc.sum(), e.Payload) {
 		return reason(ErrChanged, "its checksum differs from the layer's")
 	}
 	return nil

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"hash"
-	"hash/crc64"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -36,7 +34,7 @@ func (r *recorder) Read(p []byte) (int, error) {
 	r.countZeros(p[:n])
 	if r.split != nil && n > 0 {
 		if r.content {
-			r.split.crc.Write(p[:n])
+			r.split.crc.write(p[:n])
 		} else if serr := r.split.raw(p[:n]); serr != nil {
 			r.srcErr = serr
 			return n, serr
@@ -60,7 +58,7 @@ func (r *recorder) countZeros(p []byte) {
 func (r *recorder) beginContent() {
 	if r.split != nil {
 		r.content = true
-		r.split.crc.Reset()
+		r.split.crc.reset()
 	}
 }
 
@@ -80,7 +78,7 @@ type splitWriter struct {
 	zw   *zstd.Encoder
 	enc  *json.Encoder
 	seg  []byte
-	crc  hash.Hash64
+	crc  contentSum
 	next int
 }
 
@@ -90,7 +88,7 @@ func newSplitWriter(w io.Writer) (*splitWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting split data: %w", err)
 	}
-	return &splitWriter{zw: zw, enc: json.NewEncoder(zw), crc: crc64.New(storage.CRCTable)}, nil
+	return &splitWriter{zw: zw, enc: json.NewEncoder(zw)}, nil
 }
 
 func (s *splitWriter) raw(p []byte) error {
@@ -115,7 +113,7 @@ func (s *splitWriter) file(name string, size int64) error {
 	if err := s.flush(); err != nil {
 		return err
 	}
-	e := storage.Entry{Type: storage.FileType, Size: size, Payload: s.crc.Sum(nil)}
+	e := storage.Entry{Type: storage.FileType, Size: size, Payload: s.crc.sum()}
 	e.SetName(name)
 	return s.entry(e)
 }
