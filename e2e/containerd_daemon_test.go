@@ -289,18 +289,26 @@ func (c *containerd) again(name string) {
 // not containerd runs.
 func (c *containerd) output(name string) string { return filepath.Join(c.dir, name+".out") }
 
-// exec runs a program in a container.
+// exec runs a program in a container and returns what it prints on stdout. That goes to a file: ctr reads its pipes
+// only until it hears of the program's end, which on a busy machine is too early.
 func (c *containerd) exec(container string, args ...string) string {
 	c.t.Helper()
-	r := c.tryExec(container, args...)
-	require.Zero(c.t, r.code, "in %s: %s: %s%s", container, strings.Join(args, " "), r.stdout, r.stderr)
-	return r.text()
+	said := c.output("exec")
+	r := c.try(c.execution(append([]string{"--log-uri", "file://" + said, container}, args...)...)...)
+	text, err := os.ReadFile(said)
+	require.NoError(c.t, errors.Join(err, os.Remove(said)), "in %s: %s", container, strings.Join(args, " "))
+	require.Zero(c.t, r.code, "in %s: %s: %s%s%s", container, strings.Join(args, " "), text, r.stdout, r.stderr)
+	return strings.TrimSuffix(string(text), "\n")
 }
 
 func (c *containerd) tryExec(container string, args ...string) result {
 	c.t.Helper()
+	return c.try(c.execution(append([]string{"--fifo-dir", filepath.Join(c.dir, "fifo"), container}, args...)...)...)
+}
+
+func (c *containerd) execution(args ...string) []string {
 	c.ids++
-	return c.try(append([]string{"task", "exec", "--exec-id", fmt.Sprintf("e%d", c.ids), "--fifo-dir", filepath.Join(c.dir, "fifo"), container}, args...)...)
+	return append([]string{"task", "exec", "--exec-id", fmt.Sprintf("e%d", c.ids)}, args...)
 }
 
 // kill9 ends a container's program and waits for it; the container stays.
