@@ -1,5 +1,7 @@
 package perf
 
+import "strings"
+
 // Target is what the subject has to reach: the median of one cell divided by that
 // of another, both of this run, is AtMost at most. Without another the median itself is.
 type Target struct {
@@ -27,7 +29,7 @@ func (t Target) reached(r *Report) (float64, bool) {
 	return mine.Median() / theirs.Median(), true
 }
 
-// said is a target with what came of it. A wish to be several times faster, or to take
+// said is a target with what came of it, and where it was missed, why. A wish to be several times faster, or to take
 // several times less, is shown as such, not as a small part.
 func (t Target) said(r *Report) string {
 	is, known := t.reached(r)
@@ -46,5 +48,9 @@ func (t Target) said(r *Report) string {
 	case t.AtMost < 1 && is > 0:
 		how = digits(1/is) + "x " + unit.word(!unit.MoreIsBetter())
 	}
-	return "target: " + t.Text + ": " + verdict + " (" + how + ")"
+	said := "target: " + t.Text + ": " + verdict + " (" + how + ")"
+	if why := t.why(); is > t.AtMost && why != "" {
+		said += ". " + strings.ToUpper(why[:1]) + why[1:]
+	}
+	return said
 }

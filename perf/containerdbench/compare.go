@@ -150,10 +150,13 @@ func versions() map[string]string {
 // targets are what we want to reach, and only said: those that this run can tell.
 func targets(o options, subject string) []perf.Target {
 	cell := func(row, column string) perf.Cell { return perf.Cell{Row: row, Column: column} }
-	all := []perf.Target{{
-		Text: rowBoth + ": 20 times faster than devmapper",
-		Cell: cell(rowBoth, subject), Of: cell(rowBoth, "devmapper"), AtMost: 1.0 / 20,
-	}}
+	var all []perf.Target
+	for _, row := range []string{rowPrepare, rowBoth} {
+		all = append(all, perf.Target{
+			Text: row + ": 20 times faster than devmapper",
+			Cell: cell(row, subject), Of: cell(row, "devmapper"), AtMost: 1.0 / 20,
+		})
+	}
 	rows := []string{rowRealImage}
 	for _, n := range o.layers {
 		rows = append(rows, rowUnpack(n))

@@ -25,12 +25,13 @@ func TestTargets(t *testing.T) {
 	assert.Len(t, targets(o, "blockstore/btrfs"), 7, "without devmapper")
 	o.snapshotters, o.image = append(o.snapshotters, "devmapper"), "dir:ref"
 	all := targets(o, "blockstore/btrfs")
-	require.Len(t, all, 10)
-	assert.Equal(t, perf.Cell{Row: rowBoth, Column: "devmapper"}, all[0].Of)
-	assert.Equal(t, perf.Cell{Row: "unpack of 16 layers", Column: "overlayfs"}, all[5].Of)
-	assert.Equal(t, perf.Cell{Row: "unpack of the real image", Column: "overlayfs/btrfs"}, all[2].Of)
-	assert.Equal(t, perf.Cell{Row: "prepare, 1000 present", Column: "blockstore/btrfs"}, all[9].Cell)
-	assert.Equal(t, perf.Cell{Row: "prepare, 1 present", Column: "blockstore/btrfs"}, all[9].Of)
+	require.Len(t, all, 11)
+	assert.Equal(t, perf.Cell{Row: rowPrepare, Column: "devmapper"}, all[0].Of)
+	assert.Equal(t, perf.Cell{Row: rowBoth, Column: "devmapper"}, all[1].Of)
+	assert.Equal(t, perf.Cell{Row: "unpack of 16 layers", Column: "overlayfs"}, all[6].Of)
+	assert.Equal(t, perf.Cell{Row: "unpack of the real image", Column: "overlayfs/btrfs"}, all[3].Of)
+	assert.Equal(t, perf.Cell{Row: "prepare, 1000 present", Column: "blockstore/btrfs"}, all[10].Cell)
+	assert.Equal(t, perf.Cell{Row: "prepare, 1 present", Column: "blockstore/btrfs"}, all[10].Of)
 }
 
 // TestQuiet: what warms up is not recorded.

@@ -85,6 +85,9 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 			r.Subject = name
 		}
 	}
+	if r.Subject != "" {
+		r.Targets = targets(o, r.Subject)
+	}
 	if o.needsBlockstore() {
 		r.Versions["blockstore"] = versionOf(ctx, o.blockstore, "version")
 	}

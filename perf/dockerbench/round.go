@@ -65,7 +65,6 @@ func (p *peer) load(ctx context.Context) error {
 	if err := perf.Warm(p.o.archive); err != nil {
 		return err
 	}
-	const row = "docker load of the real image"
 	_, c, err := p.timed(p.command(ctx, "load", "--input", p.o.archive))
 	if err != nil {
 		return err
@@ -74,10 +73,10 @@ func (p *peer) load(ctx context.Context) error {
 	if err := perf.Flush(p.dir); err != nil {
 		return err
 	}
-	p.add(row, c, 1)
+	p.add(rowLoad, c, 1)
 	// The kernel has time for what a driver leaves to it, but until then a power
 	// cut takes it.
-	p.report.AddPart(row, "and until all of it is on disk", perf.Seconds, p.name, (c.wall + time.Since(begin)).Seconds())
+	p.report.AddPart(rowLoad, "and until all of it is on disk", perf.Seconds, p.name, (c.wall + time.Since(begin)).Seconds())
 	return nil
 }
 
@@ -91,7 +90,7 @@ func (p *peer) crowdNames() []string {
 
 func (p *peer) createCrowd(ctx context.Context) error {
 	for _, name := range p.crowdNames() {
-		if _, err := p.measure(ctx, "docker create, a container", "create", "--net", "none", "--name", name, p.o.ref, "true"); err != nil {
+		if _, err := p.measure(ctx, rowCreate, "create", "--net", "none", "--name", name, p.o.ref, "true"); err != nil {
 			return err
 		}
 	}
@@ -219,7 +218,7 @@ func (p *peer) coldWrite(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.report.Add("first write: four bytes, cold", perf.Seconds, p.name, w.First.Seconds())
+	p.report.Add(rowColdWrite, perf.Seconds, p.name, w.First.Seconds())
 	after, err := p.trimmed(ctx)
 	if err != nil {
 		return err

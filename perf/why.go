@@ -1,0 +1,65 @@
+package perf
+
+import "regexp"
+
+// reason is what a target that was missed is due to, as far as it was found out;
+// docs/performance.md has how.
+type reason struct {
+	target *regexp.Regexp
+	why    string
+}
+
+// reasons are by a target's text, the first that fits. They are beside the reports and not
+// in them: a report holds what was measured.
+var reasons = []reason{
+	{
+		regexp.MustCompile(`first write .* overlay on xfs`),
+		"what takes long is the fsync of the file system inside; the kernel's ioctls alone, the floor, have it as well",
+	},
+	{
+		regexp.MustCompile(`tar -x`),
+		"tar computes no digest of the layers and no sums of the files, and waits for the disk once and not for each layer",
+	},
+	{
+		regexp.MustCompile(`remove \d+ layers .* faster than overlay`),
+		"what was removed is gone after a power cut here, while overlay leaves that to the kernel; and each layer has its record",
+	},
+	{
+		regexp.MustCompile(`remove \d+ layers .* faster`),
+		"the records of the layers are what is left: many go with one wait for the disk, and their volumes in the background",
+	},
+	{
+		regexp.MustCompile(`close and open again`),
+		"opening compares each record with the kernel's own list",
+	},
+	{
+		regexp.MustCompile(`4 KiB random writes`),
+		"the file system inside, or the pool below it, is the same as the floor's",
+	},
+	{
+		regexp.MustCompile(`unpack of \d+ layers?: `),
+		"the unpacker waits for the disk after each file, which takes longer on btrfs and on a thin pool than on ext4 alone, and each layer is on the disk when it is committed, which overlayfs leaves to the kernel",
+	},
+	{
+		regexp.MustCompile(`faster than devmapper`),
+		"a wait for the disk, and the kernel's making and removing of a device, which devmapper has too, are most of what is left",
+	},
+	{
+		regexp.MustCompile(`docker create: 20 times`),
+		"nearly all of the command is dockerd's own work, with every driver",
+	},
+	{
+		regexp.MustCompile(`docker create`),
+		"one commit of the file system, on top of what dockerd does itself: a plugin that stores nothing takes as long as overlay2",
+	},
+}
+
+// why is what a missed target is due to, or "".
+func (t Target) why() string {
+	for _, r := range reasons {
+		if r.target.MatchString(t.Text) {
+			return r.why
+		}
+	}
+	return ""
+}
