@@ -45,6 +45,10 @@ var reasons = []reason{
 		"a wait for the disk, and the kernel's making and removing of a device, which devmapper has too, are most of what is left",
 	},
 	{
+		regexp.MustCompile(`docker load`),
+		"what was loaded is on the disk when the command ends, which overlay2 leaves to the kernel, and dockerd passes the layers on through a socket",
+	},
+	{
 		regexp.MustCompile(`docker create: 20 times`),
 		"nearly all of the command is dockerd's own work, with every driver",
 	},
