@@ -91,12 +91,16 @@ const maxSwept = 64
 // and is tried again at the next open and by GC.
 func (s *Store) collect(ctx context.Context, ids []VolumeID) {
 	for _, id := range ids {
-		if err := s.removeVolume(ctx, id); err == nil {
-			s.swept.add(id)
-		}
+		s.collectOne(ctx, id)
 	}
 	if s.swept.count() >= maxSwept {
 		_ = s.flushSwept(ctx) // what fails here is tried again with the next
+	}
+}
+
+func (s *Store) collectOne(ctx context.Context, id VolumeID) {
+	if err := s.removeVolume(ctx, id); err == nil {
+		s.swept.add(id)
 	}
 }
 
@@ -155,7 +159,7 @@ func (s *Store) sweep(ctx context.Context, pause time.Duration) error {
 	done := s.swept.list()
 	garbage = slices.DeleteFunc(garbage, func(id VolumeID) bool { return slices.Contains(done, id) })
 	for _, id := range garbage {
-		s.collect(ctx, []VolumeID{id})
+		s.collectOne(ctx, id) // all of them are settled together, below
 		if pause > 0 && s.sweeping.hurry.Load() == 0 {
 			time.Sleep(pause)
 		}
