@@ -12,10 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// rootLock is the store's lock, held until Close or until the process ends,
+// however it ends.
+type rootLock struct{ f *os.File }
+
+// Close gives the lock back at once. Closing the file alone does so only with the
+// last copy of its descriptor (flock(2)), and a child that some part of the process
+// has forked and that has not come to its execve(2) yet has one.
+func (l *rootLock) Close() error {
+	return errors.Join(unix.Flock(int(l.f.Fd()), unix.LOCK_UN), l.f.Close())
+}
+
 // lockRoot takes the store's lock, the file Root/lock: one process has a store
-// at a time. The file names its holder. The kernel drops the lock when the
-// process ends, however it ends.
-func lockRoot(ctx context.Context, root string, wait time.Duration, waiting func(string)) (*os.File, error) {
+// at a time. The file names its holder.
+func lockRoot(ctx context.Context, root string, wait time.Duration, waiting func(string)) (*rootLock, error) {
 	path := filepath.Join(root, "lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -50,7 +60,7 @@ func lockRoot(ctx context.Context, root string, wait time.Duration, waiting func
 	}
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt([]byte(fmt.Sprintf("pid %d (%s)\n", os.Getpid(), commandLine())), 0)
-	return f, nil
+	return &rootLock{f}, nil
 }
 
 func readHolder(path string) string {

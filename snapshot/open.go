@@ -32,7 +32,7 @@ type StoreOptions struct {
 // Store is an open store. Its methods may be called by many goroutines at once.
 type Store struct {
 	root     string
-	lock     *os.File
+	lock     *rootLock
 	cat      *catalog
 	header   header
 	driver   Driver

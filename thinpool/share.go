@@ -239,6 +239,10 @@ func (p *Pool) target(ctx context.Context) (dm.ThinPool, error) {
 
 // leave ends what take began.
 func (p *Pool) leave() {
+	if len(p.held) > 0 {
+		// A child that is forked and not yet executed has the descriptor too, and with it the lock (flock(2)).
+		_ = unix.Flock(int(p.held[0].Fd()), unix.LOCK_UN)
+	}
 	for _, f := range p.held {
 		f.Close()
 	}
