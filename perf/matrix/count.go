@@ -21,7 +21,7 @@ func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
 	}
 	for _, s := range stands {
 		b.progress.say(fmt.Sprintf("%s: counting the calls of %s", w.name, s.peer.Name))
-		tallies, err := b.trace(ctx, w.name, s.peer.Name)
+		tallies, err := b.trace(ctx, w, s.peer.Name)
 		if err != nil {
 			return fmt.Errorf("counting the calls of %s in %s: %w", s.peer.Name, w.name, err)
 		}
@@ -38,10 +38,10 @@ func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
 }
 
 // trace runs one workload on one peer and returns its calls by row.
-func (b *bench) trace(ctx context.Context, workload, peer string) (map[string]systrace.Tally, error) {
+func (b *bench) trace(ctx context.Context, w workload, peer string) (map[string]systrace.Tally, error) {
 	inside := b.o
-	inside.Workloads, inside.Peers, inside.Dir = []string{workload}, []string{peer}, b.dir
-	inside.Scale, inside.Rounds = b.o.Scale.counting(), 1
+	inside.Workloads, inside.Peers, inside.Dir = []string{w.name}, []string{peer}, b.dir
+	inside.Scale, inside.Rounds = w.counted(b.o.Scale), 1
 	text, err := json.Marshal(inside)
 	if err != nil {
 		return nil, err

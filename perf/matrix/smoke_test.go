@@ -142,7 +142,7 @@ func TestCounts(t *testing.T) {
 	require.NoError(t, err)
 	t.Setenv(asCounter, "1")
 	o := tiny(dir)
-	o.Workloads, o.Peers, o.Counter = []string{"W5", "W13"}, []string{"btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
+	o.Workloads, o.Peers, o.Counter = []string{"W5", "W6", "W9", "W13"}, []string{"btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
 	report := smoke(t, o)
 	created := map[string]perf.Samples{}
 	for _, row := range report.Rows {
@@ -153,6 +153,8 @@ func TestCounts(t *testing.T) {
 	require.Len(t, created, 3)
 	assert.EqualValues(t, 1, created["btrfs-progs"].Median())
 	assert.Zero(t, created[peers.OursOnBtrfs].Median())
+	assert.True(t, report.Has("W6 "+rowBurst(o.Scale.Burst, 8).name+": ioctls"))
+	assert.True(t, report.Has("W9 "+rowRemove(1, true).name+": waits for the disk"), "what a writer beside it calls is not counted")
 	reopen := "W13 " + rowReopen(1).name
 	assert.True(t, report.Has(reopen+": ioctls"))
 	assert.False(t, report.Has(reopen+": programs started"), "opening a store starts no program, and what nobody does has no row")

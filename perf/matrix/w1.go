@@ -13,7 +13,7 @@ func firstWrite() workload {
 	return workload{
 		name:    "W1",
 		title:   "first write: open, four bytes into the middle of a lower layer's file, fsync, in a fresh container; the file was read through its layer, not through the container",
-		counted: true,
+		counted: once,
 		only:    inside,
 		prepare: func(ctx context.Context, s *stand) error {
 			for _, size := range s.scale.sizes() {

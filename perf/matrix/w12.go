@@ -120,7 +120,7 @@ func restart() workload {
 			}
 			return "it keeps nothing that has to be opened"
 		},
-		counted: true,
+		counted: once,
 		prepare: crowds,
 		round: func(ctx context.Context, s *stand) error {
 			for i := range s.scale.Operations {

@@ -27,7 +27,7 @@ func unpack() workload {
 	return workload{
 		name:        "W4",
 		title:       "unpack: an image's layers, plain tars in memory: loaded into a store, or by tar -x one over the other into one directory of a plain file system; until all of it is on disk. The image is the one of --image, or three made-up layers of small files and one large one each",
-		fileSystems: true, programs: []string{"tar"},
+		fileSystems: true, programs: []string{"tar"}, counted: inFull,
 		only: func(p peers.Peer) string {
 			if p.FileSystem || p.Ours() {
 				return ""

@@ -23,7 +23,7 @@ func lifeCycle() workload {
 	return workload{
 		name:    "W5",
 		title:   "life cycle: create a container, mount it, look at one file, unmount, remove, with 1, 100 and 1,000 layers in the store; each size is a store of its own",
-		counted: true,
+		counted: once,
 		prepare: crowds,
 		round: func(ctx context.Context, s *stand) error {
 			// The crowds take turns, so that what else the machine does meets all of them alike.

@@ -67,7 +67,7 @@ func diff() workload {
 	return workload{
 		name:  "W7",
 		title: "diff: what was changed in a container of many small files, five of them changed, made or removed, as a tar to nowhere; overlay's is a tar of its upper directory, which knows it already",
-		only:  onlyOursAndOverlay, programs: []string{"tar"}, counted: true,
+		only:  onlyOursAndOverlay, programs: []string{"tar"}, counted: once,
 		prepare: changedContainer,
 		round: func(ctx context.Context, s *stand) error {
 			for range s.scale.Operations {
@@ -95,7 +95,7 @@ func commit() workload {
 		name:    "W8",
 		title:   "commit: the container of W7 becomes a layer, durably; with overlay a copy of its upper directory, written out",
 		only:    onlyOursAndOverlay,
-		counted: true,
+		counted: once,
 		prepare: changedContainer,
 		round: func(ctx context.Context, s *stand) error {
 			for range s.scale.Operations {

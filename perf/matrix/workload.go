@@ -16,8 +16,9 @@ type workload struct {
 	// only, if set, says why a peer can take no part, or "".
 	only     func(peers.Peer) string
 	programs []string
-	// counted: the system calls of its operations are worth a look.
-	counted bool
+	// counted, if set, says at what scale the system calls of its operations are counted. Without it they are the
+	// benchmark's own or fio's, and say nothing about who keeps the layers.
+	counted func(Scale) Scale
 	// rounds are recorded at most, 0 for as many as of others.
 	rounds int
 	// warmsUp: a round does that itself, or what it measures does not get warmer.
