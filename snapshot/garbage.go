@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"blockstore.dev/blockstore/snapshot/failpoint"
 )
@@ -102,72 +100,6 @@ func (s *Store) collectOne(ctx context.Context, id VolumeID) {
 	if err := s.removeVolume(ctx, id); err == nil {
 		s.swept.add(id)
 	}
-}
-
-// sweepPause lies between two removals in the background. On btrfs the kernel's cleaner
-// works for each; with 1,000 at once a writer's fdatasync took ten times as long at the
-// 99th percentile, with this pause less than twice.
-const sweepPause = 5 * time.Millisecond
-
-// sweeping is held by who does the removals that are pending, so that nobody does the same.
-type sweeping struct {
-	sync.Mutex
-	later sync.WaitGroup // sweeps in the background
-	under atomic.Int32   // how many those are
-	hurry atomic.Int32   // who waits for their end, and wants them without pauses
-}
-
-// sweepLater does in the background what was committed until now, and slowly: whoever
-// works beside it comes first. A Sweep waits for it, and so does Close.
-func (s *Store) sweepLater(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
-	locked := s.sweeping.TryLock() // a Sweep that comes now finds it begun
-	s.sweeping.under.Add(1)
-	s.sweeping.later.Go(func() {
-		if !locked {
-			s.sweeping.Lock()
-		}
-		defer s.sweeping.Unlock()
-		defer s.sweeping.under.Add(-1)
-		_ = s.sweep(ctx, sweepPause) // what fails stays pending
-	})
-}
-
-// sweepNow has the background's removals done without pauses, and says whether there were any.
-func (s *Store) sweepNow(ctx context.Context) (bool, error) {
-	if s.sweeping.under.Load() == 0 {
-		return false, nil
-	}
-	s.sweeping.hurry.Add(1)
-	defer s.sweeping.hurry.Add(-1)
-	return true, s.Sweep(ctx)
-}
-
-// Sweep does the removals that were committed and are not done yet: those of RemoveAll
-// and Drop, and what was in use. What is in use still stays for the next time.
-func (s *Store) Sweep(ctx context.Context) error {
-	s.sweeping.Lock()
-	defer s.sweeping.Unlock()
-	return s.sweep(ctx, 0)
-}
-
-func (s *Store) sweep(ctx context.Context, pause time.Duration) error {
-	var garbage []VolumeID
-	if err := s.cat.view(func(t *tx) error { garbage = t.garbage(); return nil }); err != nil {
-		return err
-	}
-	done := s.swept.list()
-	garbage = slices.DeleteFunc(garbage, func(id VolumeID) bool { return slices.Contains(done, id) })
-	for _, id := range garbage {
-		s.collectOne(ctx, id) // all of them are settled together, below
-		if pause > 0 && s.sweeping.hurry.Load() == 0 {
-			time.Sleep(pause)
-		}
-	}
-	if len(garbage) == 0 {
-		return nil
-	}
-	return s.flushSwept(ctx)
 }
 
 // removeVolume removes a volume, what the store keeps beside it, and the spares that were

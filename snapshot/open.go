@@ -60,7 +60,7 @@ func Open(ctx context.Context, o StoreOptions) (s *Store, err error) {
 		}
 		return nil, fmt.Errorf("opening the store at %s: %w", root, err)
 	}
-	s = &Store{root: root}
+	s = &Store{root: root, sweeping: sweeping{wake: make(chan struct{}, 1)}}
 	if s.lock, err = lockRoot(ctx, root, o.Wait, o.Waiting); err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func (s *Store) unfinished(ctx context.Context, r idRecord) ([]VolumeID, error) 
 func (s *Store) Close(ctx context.Context) error {
 	var errs []error
 	s.begun.work.Wait()
-	s.sweeping.hurry.Add(1)
+	defer s.sweeping.hurried()()
 	s.sweeping.later.Wait()
 	if s.ids != nil {
 		errs = append(errs, s.spares.close(ctx), s.flushSwept(ctx))

@@ -118,4 +118,7 @@ func (b *Blockstore) RemoveMany(ctx context.Context, names []string) error {
 }
 
 // Settle waits for the removals in the background.
-func (b *Blockstore) Settle(ctx context.Context) error { return b.Sweep(ctx) }
+func (b *Blockstore) Settle(context.Context) error {
+	b.WaitSwept()
+	return nil
+}
