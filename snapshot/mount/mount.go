@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -134,11 +135,24 @@ func Detach(target string) error {
 	return fmt.Errorf("detaching %s: %w", target, err)
 }
 
+// busyTries is how often Unmount finds a target busy before it says so; a millisecond lies behind the first, twice as
+// long behind the next, and so on. A child that another part of the process forks has its descriptors until its execve(2)
+// closes them, also those that the process has closed meanwhile.
+const busyTries = 6
+
 // Unmount removes the topmost mount at target and waits for it (no lazy
 // detaching, which leaves devices busy for good). What is not mounted is no
-// error; what is in use is unix.EBUSY.
+// error; what is in use for longer than some 30 ms is unix.EBUSY.
 func Unmount(target string) error {
-	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	var err error
+	for try := range busyTries {
+		if err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW); !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		if try < busyTries-1 {
+			time.Sleep(time.Millisecond << try)
+		}
+	}
 	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		return nil
 	}

@@ -2,9 +2,11 @@ package mount
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -106,4 +108,43 @@ func TestLabels(t *testing.T) {
 	require.NoError(t, Labelled(bind, target, "other:label"))
 	require.True(t, labelled(filepath.Join(target, "d", "f"), "other:label"))
 	require.NoError(t, Unmount(target))
+}
+
+// TestUnmountBesideForks: a child has the process' descriptors until its execve(2), and what was open below a mount a
+// moment ago keeps nobody from unmounting it.
+func TestUnmountBesideForks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts")
+	}
+	dir := t.TempDir()
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+				err = exec.Command("/bin/true").Run()
+			}
+		}
+		<-stop
+		ended <- err
+	}()
+	var failed []error
+	for range 200 {
+		require.NoError(t, At(Mount{Type: "tmpfs", Source: "bstest", Options: []string{"size=1m"}}, dir))
+		f, err := os.Create(filepath.Join(dir, "f"))
+		require.NoError(t, err)
+		time.Sleep(100 * time.Microsecond)
+		require.NoError(t, f.Close())
+		if err := Unmount(dir); err != nil {
+			failed = append(failed, err)
+			require.NoError(t, Detach(dir))
+		}
+	}
+	close(stop)
+	require.NoError(t, <-ended)
+	require.Empty(t, failed)
 }
