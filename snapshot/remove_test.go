@@ -131,3 +131,22 @@ func TestRemoveAllFails(t *testing.T) {
 	f.reopen()
 	f.exact("afterwards")
 }
+
+// TestCreateTakesRemovedSpace: a creation that finds no room waits for what was removed, and is tried again.
+func TestCreateTakesRemovedSpace(t *testing.T) {
+	f := newFixture(t)
+	layer := f.load("i", 1).Layers[0]
+	for _, name := range f.crowd(layer, 3) {
+		require.NoError(t, f.s.Drop(ctx, name)) // what another goroutine has committed a moment ago, and not swept yet
+	}
+	f.kind.Faults.Calls()
+	f.kind.Faults.FailAt(1, snapshot.ErrNoSpace)
+	_, err := f.s.Create(ctx, "new", snapshot.CreateRequest{Parent: layer})
+	require.NoError(t, err)
+	require.Equal(t, []string{"create", "remove", "remove", "remove", "create"}, f.kind.Faults.Calls())
+
+	f.kind.Faults.FailAt(1, snapshot.ErrNoSpace)
+	_, err = f.s.Create(ctx, "another", snapshot.CreateRequest{Parent: layer})
+	require.ErrorIs(t, err, snapshot.ErrNoSpace, "nothing was removed meanwhile")
+	f.exact("afterwards")
+}

@@ -76,10 +76,10 @@ func (s *Store) sweepLater(ctx context.Context) {
 	})
 }
 
-// sweepNow has the background's removals done without pauses, and says whether there were any.
+// sweepNow is Sweep, and says whether there was anything to do.
 func (s *Store) sweepNow(ctx context.Context) (bool, error) {
-	if s.sweeping.under.Load() == 0 {
-		return false, nil
+	if pending, err := s.pending(); len(pending) == 0 || err != nil {
+		return false, err
 	}
 	return true, s.Sweep(ctx)
 }
@@ -101,19 +101,24 @@ func (s *Store) WaitSwept() {
 }
 
 func (s *Store) sweep(ctx context.Context, pause func(time.Duration)) error {
-	var garbage []VolumeID
-	if err := s.cat.view(func(t *tx) error { garbage = t.garbage(); return nil }); err != nil {
+	pending, err := s.pending()
+	if err != nil {
 		return err
 	}
-	done := s.swept.list()
-	garbage = slices.DeleteFunc(garbage, func(id VolumeID) bool { return slices.Contains(done, id) })
-	for _, id := range garbage {
+	for _, id := range pending {
 		begin := time.Now()
 		s.collectOne(ctx, id) // all of them are settled together, below
 		pause(pauseAfter(time.Since(begin)))
 	}
-	if len(garbage) == 0 {
+	if len(pending) == 0 {
 		return nil
 	}
 	return s.flushSwept(ctx)
+}
+
+// pending are the volumes whose removal is committed and not done.
+func (s *Store) pending() (ids []VolumeID, err error) {
+	err = s.cat.view(func(t *tx) error { ids = t.garbage(); return nil })
+	done := s.swept.list()
+	return slices.DeleteFunc(ids, func(id VolumeID) bool { return slices.Contains(done, id) }), err
 }
