@@ -246,6 +246,13 @@ type Publisher interface {
 	Publish(ctx context.Context, id VolumeID, ms []mount.Mount) ([]mount.Mount, error)
 }
 
+// Readier is a Driver that can do ahead what Activate does.
+type Readier interface {
+	// Ready does for a volume that nobody uses yet what Activate for writing does. Removing the volume, or closing the
+	// driver, takes it back, and so does an Activate for reading alone.
+	Ready(ctx context.Context, v Volume) error
+}
+
 // Unsealer is a Driver whose kernel keeps sealed volumes from being written to by a
 // mark on the volume.
 type Unsealer interface {

@@ -26,7 +26,8 @@ const sparesPause = 250 * time.Millisecond
 // layers that containers were made of lately. A creation that takes one needs no
 // snapshot, which on btrfs is a commit of the file system's. They are made where none is
 // left, and in a pause of the creations; and one with each layer that is committed, where
-// the driver makes both in one commit.
+// the driver makes both in one commit. What a driver can do of their activation is done in a
+// pause too.
 //
 // They have reserved ids that count as in work and no record in the catalog. So a
 // process that dies leaves them to the next open as unfinished work, Check knows them,
@@ -45,10 +46,17 @@ type spares struct {
 type spareKind struct {
 	o     CreateOptions
 	uses  int
-	ready []VolumeID
+	ready []spare
 	// making is open while some are made of the origin, nil when none are.
 	making  chan struct{}
 	dropped bool // what is being made is not wanted any more
+}
+
+// spare is one of them.
+type spare struct {
+	id VolumeID
+	// settled is closed when its activation has been prepared, nil before that has begun.
+	settled chan struct{}
 }
 
 // KeepSpares has the store keep a few snapshots ready of the layers that containers
@@ -78,48 +86,111 @@ func (s *Store) SparesReady() int {
 	return n
 }
 
+// SparesPrepared is how many of those can be activated with what is left to do, because
+// the driver has done the rest. Not every driver can.
+func (s *Store) SparesPrepared() int {
+	s.spares.mu.Lock()
+	defer s.spares.mu.Unlock()
+	n := 0
+	for _, k := range s.spares.kinds {
+		for _, sp := range k.ready {
+			if sp.prepared() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // take gives a volume that is what the driver's Create would make, if one is ready. The
 // origin is sealed, and stays while its caller runs.
-func (p *spares) take(o CreateOptions) (id VolumeID, ok bool) {
+func (p *spares) take(o CreateOptions) (VolumeID, bool) {
+	s, ok := p.pick(o)
+	s.settle()
+	return s.id, ok
+}
+
+// settle waits until nobody works on it any more.
+func (s spare) settle() {
+	if s.settled != nil {
+		<-s.settled
+	}
+}
+
+func (s spare) prepared() bool {
+	select {
+	case <-s.settled:
+		return true
+	default: // settled is nil, or open
+		return false
+	}
+}
+
+func (p *spares) pick(o CreateOptions) (s spare, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.on {
-		return 0, false
+		return s, false
 	}
 	k := p.kind(o)
 	k.uses++
 	if len(k.ready) > 0 {
-		id, ok = k.ready[0], true
+		s, ok = k.ready[0], true
 		k.ready = k.ready[1:]
 	}
 	if len(k.ready) == 0 {
-		p.start(k)
+		p.start(k, false)
 	}
 	if p.pause == nil {
 		p.pause = time.AfterFunc(sparesPause, p.refill)
 	} else {
 		p.pause.Reset(sparesPause)
 	}
-	return id, ok
+	return s, ok
 }
 
 // start has a kind made up to its full number, if it is used often enough.
-func (p *spares) start(k *spareKind) {
+func (p *spares) start(k *spareKind, inPause bool) {
 	if !p.on || k.uses < sparesUses || k.making != nil {
 		return
 	}
 	if n := min(failpoint.Most(sparesEach)-len(k.ready), sparesMost-p.count()); n > 0 {
 		k.making = make(chan struct{})
-		p.makers.Go(func() { p.make(k, n) })
+		p.makers.Go(func() { p.make(k, n, inPause) })
 	}
 }
 
-// refill makes all kinds up in a pause of the creations.
+// refill makes all kinds up in a pause of the creations, and prepares what there is.
 func (p *spares) refill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, k := range p.kinds {
-		p.start(k)
+		p.start(k, true)
+		p.warm(k)
+	}
+}
+
+// warm has of the activation of a kind's spares done what can be done ahead. What fails is
+// done when the volume is used, and tells of itself then.
+func (p *spares) warm(k *spareKind) {
+	d, ok := p.store.driver.(Readier)
+	if !ok || !p.on {
+		return
+	}
+	size, err := k.o.Origin.LimitFor(k.o.Size)
+	if err != nil {
+		return
+	}
+	for i, s := range k.ready {
+		if s.settled != nil {
+			continue
+		}
+		settled := make(chan struct{})
+		k.ready[i].settled = settled
+		p.makers.Go(func() {
+			defer close(settled)
+			_ = d.Ready(context.Background(), Volume{ID: s.id, Origin: k.o.Origin.ID, Size: size})
+		})
 	}
 }
 
@@ -130,7 +201,7 @@ func (p *spares) give(o CreateOptions, id VolumeID) {
 	defer p.mu.Unlock()
 	if p.on && p.count() < sparesMost {
 		k := p.kind(o)
-		k.ready = append(k.ready, id)
+		k.ready = append(k.ready, spare{id: id})
 		return
 	}
 	p.makers.Go(func() { _ = p.store.abandon(context.Background(), []VolumeID{id}) }) // what fails goes at the next open
@@ -147,7 +218,7 @@ func (p *spares) kind(o CreateOptions) *spareKind {
 	} else if last := len(p.kinds) - 1; last+1 >= sparesKinds && p.kinds[last].making == nil {
 		ready := p.kinds[last].ready
 		p.kinds = p.kinds[:last]
-		p.makers.Go(func() { _ = p.store.abandon(context.Background(), ready) }) // what fails goes at the next open
+		p.makers.Go(func() { _ = p.abandon(context.Background(), ready) }) // what fails goes at the next open
 	}
 	p.kinds = slices.Insert(p.kinds, 0, k)
 	return k
@@ -167,7 +238,7 @@ func (p *spares) count() int {
 
 // make makes n spares at once, so that they share what the driver commits. A kind that
 // cannot be made is forgotten until it is used as often again.
-func (p *spares) make(k *spareKind, n int) {
+func (p *spares) make(k *spareKind, n int, inPause bool) {
 	ctx := context.Background()
 	ids, err := p.store.ids.take(ctx, n)
 	errs := make([]error, len(ids))
@@ -182,7 +253,13 @@ func (p *spares) make(k *spareKind, n int) {
 	p.mu.Lock()
 	unwanted := ids
 	if err == nil && !k.dropped {
-		k.ready, unwanted = append(k.ready, ids...), nil
+		for _, id := range ids {
+			k.ready = append(k.ready, spare{id: id})
+		}
+		unwanted = nil
+		if inPause {
+			p.warm(k)
+		}
 	}
 	if err != nil {
 		k.uses = 0
@@ -221,7 +298,7 @@ func (p *spares) close(ctx context.Context) error {
 // release removes the spares of some kinds, and returns when none of them are made any
 // more.
 func (p *spares) release(ctx context.Context, which func(*spareKind) bool) error {
-	var ids []VolumeID
+	var gone []spare
 	var making []chan struct{}
 	p.mu.Lock()
 	p.kinds = slices.DeleteFunc(p.kinds, func(k *spareKind) bool {
@@ -229,16 +306,26 @@ func (p *spares) release(ctx context.Context, which func(*spareKind) bool) error
 			return false
 		}
 		k.dropped = true
-		ids = append(ids, k.ready...)
+		gone = append(gone, k.ready...)
 		if k.making != nil {
 			making = append(making, k.making)
 		}
 		return true
 	})
 	p.mu.Unlock()
-	err := p.store.abandon(ctx, ids)
+	err := p.abandon(ctx, gone)
 	for _, done := range making {
 		<-done
 	}
 	return err
+}
+
+// abandon removes spares that nobody took.
+func (p *spares) abandon(ctx context.Context, all []spare) error {
+	ids := make([]VolumeID, len(all))
+	for i, s := range all {
+		s.settle()
+		ids[i] = s.id
+	}
+	return p.store.abandon(ctx, ids)
 }

@@ -28,6 +28,9 @@ type ActivateOptions struct {
 	Size uint64
 	// ReadOnly makes a device that refuses writes, whoever opens it.
 	ReadOnly bool
+	// Made says that the device was made active before, with these options: it is looked for first. Where it is gone, or
+	// another one, it is made.
+	Made bool
 }
 
 // Device is an active thin device.
@@ -70,6 +73,11 @@ func (p *Pool) activateLocked(ctx context.Context, id dm.DeviceID, o ActivateOpt
 
 func (p *Pool) activate(ctx context.Context, id dm.DeviceID, o ActivateOptions) (Device, error) {
 	table := dm.NewTable(dm.SectorsOf(o.Size), dm.Thin{Pool: p.number, ID: p.config.kernelID(id)})
+	if o.Made {
+		if info, err := p.reuse(ctx, id, o); err == nil {
+			return newDevice(id, info.Dev), nil
+		}
+	}
 	for try := 0; ; try++ {
 		info, err := p.dm.CreateLoaded(ctx, p.config.ThinName(id), p.config.ThinUUID(id), table, dm.LoadOptions{ReadOnly: o.ReadOnly})
 		if errors.Is(err, dm.ErrExists) {

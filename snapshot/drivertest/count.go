@@ -146,7 +146,20 @@ func countChild(t *testing.T, f Factory) {
 	e.create("counted", parent.Parent)
 	systrace.End()
 	e.remove("counted")
-	waitFor(t, "all spares", func() bool { return e.s.SparesReady() == 8 }) // or they are made while it is counted
+	rest := func() { // or they are made while it is counted
+		waitFor(t, "all spares", func() bool { return e.s.SparesReady() == 8 })
+		if _, ok := e.s.Driver().(snapshot.Readier); ok {
+			waitFor(t, "all prepared", func() bool { return e.s.SparesPrepared() == 8 })
+		}
+	}
+	rest()
+	e.create("prepared", parent.Parent)
+	systrace.Mark("prepared")
+	require.NoError(t, second(e.s.Mount(e.ctx(), "prepared")))
+	systrace.End()
+	require.NoError(t, e.s.Unmount(e.ctx(), "prepared"))
+	e.remove("prepared")
+	rest()
 	e.create("counted", "")
 	for i, name := range []string{"", "layer"} {
 		e.ok(mount.Unmount(e.lent("counted")))

@@ -21,6 +21,8 @@ func TestStoreCounts(t *testing.T) {
 	require.Equal(t, 1, layer["DM_TARGET_MSG"], "the snapshot that is gone on with commits the layer")
 	require.Equal(t, 1, layer["DM_DEV_REMOVE"], "the device goes once, and is not made again to be looked at")
 	require.Zero(t, layer["DM_DEV_SUSPEND"])
+	require.Zero(t, layer["DM_DEV_CREATE"], "it is known to be there")
+	require.Equal(t, drivertest.Tally{"DM_DEV_STATUS": 1, "DM_TABLE_STATUS": 1, "mount": 1}, calls["prepared"], "the device of a spare is there, and looked at")
 	for name, tally := range calls {
 		require.Zero(t, tally["fsync"]+tally["sync"]+tally["syncfs"], "syncs of %s", name)
 	}

@@ -24,6 +24,8 @@ type driver struct {
 	keep func(json.RawMessage) error
 	// reserve is what stays free for those volumes that there are.
 	reserve atomic.Pointer[thinpool.Reserve]
+	// active are the volumes (VolumeID) whose devices this process has made and not taken away again. Others may have.
+	active sync.Map
 }
 
 var (
@@ -34,6 +36,7 @@ var (
 	_ snapshot.Trimmer  = (*driver)(nil)
 	_ snapshot.Roomy    = (*driver)(nil)
 	_ snapshot.Stacker  = (*driver)(nil)
+	_ snapshot.Readier  = (*driver)(nil)
 )
 
 // parallel bounds the removals under way: each waits for the kernel's grace periods, not for the processor.
@@ -146,11 +149,12 @@ func (d *driver) SealBelow(ctx context.Context, v snapshot.Volume, next snapshot
 // settle leaves a volume inactive and without a journal to replay. The device that is there is looked at before it goes:
 // to make it again would cost another of the kernel's grace periods.
 func (d *driver) settle(ctx context.Context, v snapshot.Volume) error {
-	dev, err := d.pool.Activate(ctx, deviceID(v.ID), thinpool.ActivateOptions{Size: uint64(d.sizeOf(v))})
+	dev, err := d.activate(ctx, v, false)
 	if err != nil {
 		return err
 	}
 	whole, err := d.config.FileSystem.whole(dev.Path)
+	d.active.Delete(v.ID)
 	if offErr := d.pool.TryDeactivate(context.WithoutCancel(ctx), dev.ID); err != nil || offErr != nil || whole {
 		return errors.Join(err, offErr)
 	}
@@ -183,6 +187,7 @@ func (d *driver) remove(ctx context.Context, id snapshot.VolumeID) error {
 	if id == snapshot.Base {
 		return fmt.Errorf("the base is never removed: %w", snapshot.ErrInvalid)
 	}
+	d.active.Delete(id)
 	if err := d.pool.TryDeactivate(ctx, deviceID(id)); err != nil {
 		return err
 	}
@@ -197,15 +202,31 @@ func (d *driver) remove(ctx context.Context, id snapshot.VolumeID) error {
 // Activate makes the volume's block device and says how it is mounted.
 func (d *driver) Activate(ctx context.Context, v snapshot.Volume, readOnly bool) ([]mount.Mount, error) {
 	readOnly = readOnly || v.Sealed || v.ID == snapshot.Base
-	dev, err := d.pool.Activate(ctx, deviceID(v.ID), thinpool.ActivateOptions{Size: uint64(d.sizeOf(v)), ReadOnly: readOnly})
+	dev, err := d.activate(ctx, v, readOnly)
 	if err != nil {
 		return nil, translate(err)
 	}
 	return []mount.Mount{d.config.FileSystem.mount(dev.Path, readOnly)}, nil
 }
 
+// Ready makes the block device, for which the kernel waits for several of its grace periods.
+func (d *driver) Ready(ctx context.Context, v snapshot.Volume) error {
+	_, err := d.activate(ctx, v, false)
+	return translate(err)
+}
+
+func (d *driver) activate(ctx context.Context, v snapshot.Volume, readOnly bool) (thinpool.Device, error) {
+	_, made := d.active.Load(v.ID)
+	dev, err := d.pool.Activate(ctx, deviceID(v.ID), thinpool.ActivateOptions{Size: uint64(d.sizeOf(v)), ReadOnly: readOnly, Made: made})
+	if err == nil {
+		d.active.Store(v.ID, nil)
+	}
+	return dev, err
+}
+
 // Deactivate takes the block device away; one that is in use goes at its last close, and is ErrBusy now.
 func (d *driver) Deactivate(ctx context.Context, id snapshot.VolumeID) error {
+	d.active.Delete(id)
 	return translate(d.pool.Deactivate(ctx, deviceID(id)))
 }
 
