@@ -354,6 +354,13 @@ type IO struct {
 	Files bool
 }
 
+// Gauger is a Driver whose space no file system of the machine shows, and that can have one show it.
+type Gauger interface {
+	// Gauge has statfs(2) of a directory of the driver's own tell what there is of data space and what of it is used, as it
+	// is now, until it is called again or the driver is closed.
+	Gauge(ctx context.Context) error
+}
+
 // Roomy is a Driver that refuses new volumes while there is still room to remove old
 // ones. Room is that refusal, or nil; it is cheap. Create asks it itself.
 type Roomy interface {

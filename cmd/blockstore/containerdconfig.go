@@ -81,11 +81,14 @@ func (a *app) printContainerdConfig(version string, flags serveFlags) error {
 }
 
 // exports is the directory whose statfs(2) tells how full a store is: the btrfs
-// that lies in the store's loopback file, or else what holds the store.
+// that lies in the store's loopback file, what a server has tell it of a thin pool, or
+// else what holds the store.
 func exports(root string) string {
-	inner := filepath.Join(root, "driver", "mnt")
-	if st, err := os.Stat(inner); err == nil && st.IsDir() {
-		return inner
+	for _, name := range []string{"mnt", "gauge"} {
+		inner := filepath.Join(root, "driver", name)
+		if st, err := os.Stat(inner); err == nil && st.IsDir() {
+			return inner
+		}
 	}
 	return root
 }

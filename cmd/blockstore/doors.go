@@ -37,6 +37,8 @@ type doorKind struct {
 	socket string
 	// about completes "serve ...".
 	about string
+	// gauge: those who come ask statfs(2) how full the store is.
+	gauge bool
 	open  func(*snapshot.Store, doorOptions) (door, error)
 }
 
@@ -44,7 +46,7 @@ type doorKind struct {
 func doors() []doorKind {
 	return []doorKind{
 		{name: "docker", socket: "/run/docker/plugins/blockstore.sock", about: "Docker, as a graphdriver plugin", open: openDocker},
-		{name: "containerd", socket: containerdSocket, about: "containerd, as a proxy plugin for snapshots and diffs", open: openContainerd},
+		{name: "containerd", socket: containerdSocket, about: "containerd, as a proxy plugin for snapshots and diffs", gauge: true, open: openContainerd},
 	}
 }
 

@@ -15,6 +15,7 @@ type keeper struct {
 	events  *backingEvents
 	options snapshot.WatchOptions
 	metrics *metrics.Metrics // nil if nobody asks for them
+	gauge   bool             // somebody asks statfs(2) how full the store is
 }
 
 // keep serves an open store to the command line, and to those whose doors open makes, until ctx is done, and closes it.
@@ -23,6 +24,10 @@ func (a *app) keep(ctx context.Context, k keeper, s *snapshot.Store, open func(c
 	defer stop()
 	var watch sync.WaitGroup
 	watch.Go(func() { k.events.watch(watching, s, k.options, a.log) })
+	if d, ok := s.Driver().(snapshot.Gauger); ok && k.gauge {
+		told := a.tellGauge(watching, d, "")
+		watch.Go(func() { a.keepGauge(watching, d, told) })
+	}
 	err := a.openControl(ctx, k, s)
 	if err == nil && open != nil {
 		err = open(ctx)

@@ -126,6 +126,9 @@ func (a *app) serve(ctx context.Context, flags serveFlags, names []string) (err 
 	}
 	s.KeepSpares()
 	k := keeper{service: v, events: newBackingEvents(), options: watch}
+	for i, kind := range a.doors {
+		k.gauge = k.gauge || kind.gauge && flags.doors[i].asked
+	}
 	if flags.metrics != "" {
 		if k.metrics, err = a.openMetrics(ctx, v, s, at); err != nil {
 			return k.closed(ctx, s, err)

@@ -18,6 +18,7 @@ func mayFork() map[string]string {
 	return map[string]string{
 		"btrfsvol/format.go":          "mkfs.btrfs, once per file system",
 		"zfsds/command.go":            "zfs and zpool: pools, and where the module answers otherwise than by our ABI",
+		"snapshot/gauge/gauge.go":     "mkfs, when a server begins and when its pool has grown",
 		"snapshot/thin/filesystem.go": "mkfs, once per store, for the golden base",
 		"thinpool/lvm/tool.go":        "LVM's tools, at set-up, growth and after a boot",
 		"thinpool/repair_tools.go":    "thin_check and thin_repair, on a pool that is down",

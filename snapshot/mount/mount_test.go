@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -137,7 +136,8 @@ func TestUnmountBesideForks(t *testing.T) {
 		require.NoError(t, At(Mount{Type: "tmpfs", Source: "bstest", Options: []string{"size=1m"}}, dir))
 		f, err := os.Create(filepath.Join(dir, "f"))
 		require.NoError(t, err)
-		time.Sleep(100 * time.Microsecond)
+		_, err = f.Write(make([]byte, 256<<10)) // for so long it is open
+		require.NoError(t, err)
 		require.NoError(t, f.Close())
 		if err := Unmount(dir); err != nil {
 			failed = append(failed, err)

@@ -10,6 +10,7 @@ import (
 
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/gauge"
 	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/thinpool"
 )
@@ -26,6 +27,9 @@ type driver struct {
 	reserve atomic.Pointer[thinpool.Reserve]
 	// active are the volumes (VolumeID) whose devices this process has made and not taken away again. Others may have.
 	active sync.Map
+
+	gauging sync.Mutex
+	gauge   *gauge.Gauge
 }
 
 var (
@@ -37,6 +41,7 @@ var (
 	_ snapshot.Roomy    = (*driver)(nil)
 	_ snapshot.Stacker  = (*driver)(nil)
 	_ snapshot.Readier  = (*driver)(nil)
+	_ snapshot.Gauger   = (*driver)(nil)
 )
 
 // parallel bounds the removals under way: each waits for the kernel's grace periods, not for the processor.
@@ -255,11 +260,14 @@ func (d *driver) deactivateIdle(ctx context.Context) (left int, err error) {
 // Close takes idle devices and the pool away. While a volume is in use the pool stays for it, and Open takes over.
 // Somebody else's pool stays in any case, and is let go.
 func (d *driver) Close(ctx context.Context) error {
+	d.gauging.Lock()
+	defer d.gauging.Unlock()
+	gaugeErr := d.gauge.Close()
 	left, err := d.deactivateIdle(ctx)
 	if err == nil && (left == 0 || d.config.Pool.Share != nil) {
 		if err = d.pool.Close(ctx); errors.Is(err, thinpool.ErrBusy) {
 			err = nil
 		}
 	}
-	return translate(errors.Join(err, d.client.Close()))
+	return translate(errors.Join(err, gaugeErr, d.client.Close()))
 }

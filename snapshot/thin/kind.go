@@ -13,6 +13,7 @@ import (
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/failpoint"
+	"blockstore.dev/blockstore/snapshot/gauge"
 	"blockstore.dev/blockstore/thinpool"
 )
 
@@ -94,7 +95,7 @@ func (k Kind) Init(ctx context.Context, o snapshot.InitOptions) (json.RawMessage
 		return nil, err
 	}
 	defer client.Close()
-	if err := os.MkdirAll(driverDir(o.Root), 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(driverDir(o.Root), 0o700), os.MkdirAll(gaugeDir(o.Root), 0o755)); err != nil {
 		return nil, translate(err)
 	}
 	at := place{kind: k, client: client, root: o.Root}
@@ -171,6 +172,9 @@ func poolConfig(root, storeID string) (thinpool.Config, error) {
 
 func driverDir(root string) string { return filepath.Join(root, "driver") }
 
+// gaugeDir is where statfs(2) tells how full the pool is, while the driver shows it.
+func gaugeDir(root string) string { return filepath.Join(driverDir(root), "gauge") }
+
 // deviceSize rounds a size up to whole file system blocks.
 func deviceSize(size int64) int64 { return (size + fsBlock - 1) / fsBlock * fsBlock }
 
@@ -209,9 +213,9 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Driver
 	if err != nil {
 		return nil, translate(errors.Join(err, client.Close()))
 	}
-	d := &driver{kind: k, client: client, pool: pool, config: c, keep: o.Keep}
+	d := &driver{kind: k, client: client, pool: pool, config: c, keep: o.Keep, gauge: gauge.At(gaugeDir(o.Root))}
 	st, err := pool.Status(ctx)
-	if err == nil {
+	if err = errors.Join(err, gauge.Clear(gaugeDir(o.Root))); err == nil {
 		d.setReserve(st)
 		_, err = d.deactivateIdle(ctx)
 	}
@@ -232,6 +236,12 @@ func (k Kind) Destroy(ctx context.Context, o snapshot.OpenOptions) error {
 		return err
 	}
 	defer client.Close()
+	if err := gauge.Clear(gaugeDir(o.Root)); err != nil {
+		return err
+	}
+	if err := os.Remove(gaugeDir(o.Root)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return translate(err)
+	}
 	return translate((place{kind: k, client: client, root: o.Root}).destroy(ctx, c))
 }
 

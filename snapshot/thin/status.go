@@ -232,6 +232,18 @@ func (d *driver) Status(ctx context.Context) (snapshot.Status, error) {
 	return s, nil
 }
 
+// Gauge shows the pool's data space.
+func (d *driver) Gauge(ctx context.Context) error {
+	d.gauging.Lock()
+	defer d.gauging.Unlock()
+	st, err := d.pool.Status(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	used, total := st.DataBytes()
+	return translate(d.gauge.Show(ctx, int64(total), int64(used)))
+}
+
 // rows are those that `docker info` shows for its devicemapper driver, and the pool's health.
 func (d *driver) rows(st thinpool.Status) []snapshot.Row {
 	c := d.config
