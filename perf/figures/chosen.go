@@ -11,10 +11,10 @@ import (
 // All others are in the reports.
 func columns() []string {
 	return []string{
-		"overlay/ext4", "overlay/xfs", "lvm", "floor/btrfs", "floor/devicemapper", // the matrix's
+		"overlay/ext4", "overlay/xfs", "lvm", "zfs", "floor/btrfs", "floor/devicemapper", "floor/zfs", // the matrix's
 		"overlay2", "btrfs", "devicemapper", // Docker's
 		"overlayfs", "devmapper", // containerd's, beside its btrfs
-		"blockstore/btrfs", "blockstore/devicemapper",
+		"blockstore/btrfs", "blockstore/devicemapper", "blockstore/zfs",
 	}
 }
 
