@@ -20,6 +20,9 @@ func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
 		return fmt.Errorf("counting system calls needs strace; leave it out with --no-counts, or install it: %w", err)
 	}
 	for _, s := range stands {
+		if w.ofMany && s.peer.Commands() {
+			continue
+		}
 		b.progress.say(fmt.Sprintf("%s: counting the calls of %s", w.name, s.peer.Name))
 		tallies, err := b.trace(ctx, w, s.peer.Name)
 		if err != nil {

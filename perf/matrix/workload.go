@@ -19,6 +19,9 @@ type workload struct {
 	// counted, if set, says at what scale the system calls of its operations are counted. Without it they are the
 	// benchmark's own or fio's, and say nothing about who keeps the layers.
 	counted func(Scale) Scale
+	// ofMany: a row is of so many operations that those of command lines would take longer under strace than all times
+	// together, to count what is known: a command for each.
+	ofMany bool
 	// rounds are recorded at most, 0 for as many as of others.
 	rounds int
 	// warmsUp: a round does that itself, or what it measures does not get warmer.

@@ -121,6 +121,9 @@ func All() []Peer {
 // Ours says whether a peer is blockstore's own store.
 func (p Peer) Ours() bool { return strings.HasPrefix(p.Name, Ours) }
 
+// Commands says whether each operation is a command line or more of them: those are named by their programs alone.
+func (p Peer) Commands() bool { return !strings.Contains(p.Name, "/") }
+
 // Overlay says whether a peer is overlay, whose stores are Uppers.
 func (p Peer) Overlay() bool { return strings.HasPrefix(p.Name, "overlay/") }
 
