@@ -95,7 +95,7 @@ func (k Kind) Init(ctx context.Context, o snapshot.InitOptions) (json.RawMessage
 		return nil, err
 	}
 	defer client.Close()
-	if err := errors.Join(os.MkdirAll(driverDir(o.Root), 0o700), os.MkdirAll(gaugeDir(o.Root), 0o755)); err != nil {
+	if err := os.MkdirAll(driverDir(o.Root), 0o700); err != nil {
 		return nil, translate(err)
 	}
 	at := place{kind: k, client: client, root: o.Root}
@@ -103,7 +103,11 @@ func (k Kind) Init(ctx context.Context, o snapshot.InitOptions) (json.RawMessage
 	if err != nil {
 		return nil, translate(err)
 	}
-	if err = errors.Join(c.makeBase(ctx, pool), pool.Close(context.WithoutCancel(ctx))); err != nil {
+	err = errors.Join(c.makeBase(ctx, pool), pool.Close(context.WithoutCancel(ctx)))
+	if err == nil {
+		err = os.Mkdir(gaugeDir(o.Root), 0o755)
+	}
+	if err != nil {
 		return nil, translate(errors.Join(err, at.destroy(context.WithoutCancel(ctx), c)))
 	}
 	return json.Marshal(c)
