@@ -25,6 +25,10 @@ var reasons = []reason{
 		"what takes long is the fsync of the file system inside; the kernel's ioctls alone, the floor, have it as well",
 	},
 	{
+		regexp.MustCompile(`devicemapper: create: at most 1\.3 times the floor`),
+		"each creation waits for the disk for its record, and the floor keeps none",
+	},
+	{
 		regexp.MustCompile(`tar -x`),
 		"tar computes no digest of the layers and no sums of the files, and waits for the disk once and not for each layer",
 	},
