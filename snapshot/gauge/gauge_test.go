@@ -35,8 +35,15 @@ func TestShow(t *testing.T) {
 	g := At(dir)
 	t.Cleanup(func() { require.NoError(t, g.Close()) })
 	for i, step := range []struct{ total, used int64 }{
-		{20 * gib, 0}, {20 * gib, gib}, {20 * gib, 13*gib + 65536}, {20 * gib, 20*gib - 65536}, {20 * gib, 20 * gib}, {20 * gib, 7 * gib},
-		{50 * gib, 7 * gib}, {50*gib + 4608, 49 * gib}, {20 * gib, 30 * gib},
+		{20 * gib, 0},
+		{20 * gib, gib},
+		{20 * gib, 13*gib + 65536},
+		{20 * gib, 20*gib - 65536},
+		{20 * gib, 20 * gib},
+		{20 * gib, 7 * gib},
+		{50 * gib, 7 * gib},
+		{50*gib + 4608, 49 * gib},
+		{20 * gib, 30 * gib},
 	} {
 		require.NoError(t, g.Show(t.Context(), step.total, step.used))
 		var fs unix.Statfs_t
