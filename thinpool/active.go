@@ -73,13 +73,12 @@ func (p *Pool) activateLocked(ctx context.Context, id dm.DeviceID, o ActivateOpt
 
 func (p *Pool) activate(ctx context.Context, id dm.DeviceID, o ActivateOptions) (Device, error) {
 	table := dm.NewTable(dm.SectorsOf(o.Size), dm.Thin{Pool: p.number, ID: p.config.kernelID(id)})
-	if o.Made {
-		if info, err := p.reuse(ctx, id, o); err == nil {
-			return newDevice(id, info.Dev), nil
-		}
-	}
 	for try := 0; ; try++ {
-		info, err := p.dm.CreateLoaded(ctx, p.config.ThinName(id), p.config.ThinUUID(id), table, dm.LoadOptions{ReadOnly: o.ReadOnly})
+		var info dm.Info
+		err := error(dm.ErrExists)
+		if try > 0 || !o.Made {
+			info, err = p.dm.CreateLoaded(ctx, p.config.ThinName(id), p.config.ThinUUID(id), table, dm.LoadOptions{ReadOnly: o.ReadOnly})
+		}
 		if errors.Is(err, dm.ErrExists) {
 			info, err = p.reuse(ctx, id, o)
 			if errors.Is(err, errGone) && try < adoptTries {

@@ -240,13 +240,16 @@ func (k Kind) Destroy(ctx context.Context, o snapshot.OpenOptions) error {
 		return err
 	}
 	defer client.Close()
+	if err := (place{kind: k, client: client, root: o.Root}).destroy(ctx, c); err != nil {
+		return translate(err)
+	}
 	if err := gauge.Clear(gaugeDir(o.Root)); err != nil {
 		return err
 	}
 	if err := os.Remove(gaugeDir(o.Root)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return translate(err)
 	}
-	return translate((place{kind: k, client: client, root: o.Root}).destroy(ctx, c))
+	return nil
 }
 
 // parseConfig reads what Init returned; without it, of an Init that was cut short, what it noted of others' devices, or
