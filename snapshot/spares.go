@@ -166,13 +166,13 @@ func (p *spares) refill() {
 	defer p.mu.Unlock()
 	for _, k := range p.kinds {
 		p.start(k, true)
-		p.warm(k)
+		p.prepare(k)
 	}
 }
 
-// warm has of the activation of a kind's spares done what can be done ahead. What fails is
+// prepare has of the activation of a kind's spares done what can be done ahead. What fails is
 // done when the volume is used, and tells of itself then.
-func (p *spares) warm(k *spareKind) {
+func (p *spares) prepare(k *spareKind) {
 	d, ok := p.store.driver.(Readier)
 	if !ok || !p.on {
 		return
@@ -258,7 +258,7 @@ func (p *spares) make(k *spareKind, n int, inPause bool) {
 		}
 		unwanted = nil
 		if inPause {
-			p.warm(k)
+			p.prepare(k)
 		}
 	}
 	if err != nil {

@@ -20,7 +20,7 @@ func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
 		return fmt.Errorf("counting system calls needs strace; leave it out with --no-counts, or install it: %w", err)
 	}
 	for _, s := range stands {
-		if w.ofMany && s.peer.Commands() {
+		if w.counted == inFull && s.peer.Commands() {
 			continue
 		}
 		b.progress.say(fmt.Sprintf("%s: counting the calls of %s", w.name, s.peer.Name))
@@ -44,7 +44,10 @@ func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
 func (b *bench) trace(ctx context.Context, w workload, peer string) (map[string]systrace.Tally, error) {
 	inside := b.o
 	inside.Workloads, inside.Peers, inside.Dir = []string{w.name}, []string{peer}, b.dir
-	inside.Scale, inside.Rounds = w.counted(b.o.Scale), 1
+	inside.Rounds = 1
+	if w.counted == once {
+		inside.Scale = b.o.Scale.least()
+	}
 	text, err := json.Marshal(inside)
 	if err != nil {
 		return nil, err

@@ -156,13 +156,10 @@ func (o Options) volume() int64 {
 // diskFor is the size of each site's sparse file, for volumes of that size.
 func diskFor(volume int64) int64 { return 8*volume + 4<<30 }
 
-// once is as little as shows what one operation calls.
-func once(s Scale) Scale {
+// least is as little as shows what one operation calls.
+func (s Scale) least() Scale {
 	s.FileSize, s.Layers, s.Operations, s.Burst, s.Files = mebibyte, 1, 1, min(s.Burst, 4), min(s.Files, 16)
 	return s
 }
-
-// inFull is the scale of the times, for rows that say how many of something were made.
-func inFull(s Scale) Scale { return s }
 
 func listed(names []string) string { return strings.Join(names, ", ") }

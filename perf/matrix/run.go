@@ -98,7 +98,7 @@ func (b *bench) run(ctx context.Context, w workload) (err error) {
 		}
 		stands = turned(stands)
 	}
-	if w.counted != nil && len(b.o.Counter) > 0 {
+	if w.counted != notAtAll && len(b.o.Counter) > 0 {
 		err = b.count(ctx, w, stands)
 	}
 	b.report.DropEmptyParts()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -144,17 +145,19 @@ func TestCounts(t *testing.T) {
 	o := tiny(dir)
 	o.Workloads, o.Peers, o.Counter = []string{"W5", "W6", "W9", "W13"}, []string{"btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
 	report := smoke(t, o)
-	created := map[string]perf.Samples{}
-	for _, row := range report.Rows {
-		if row.Name == "W5 "+rowCreate(1).name+": programs started" {
-			created = row.Samples
-		}
+	of := func(name string) map[string]perf.Samples {
+		i := slices.IndexFunc(report.Rows, func(row *perf.Row) bool { return row.Name == name })
+		require.GreaterOrEqual(t, i, 0, name)
+		return report.Rows[i].Samples
 	}
+	created := of("W5 " + rowCreate(1).name + ": programs started")
 	require.Len(t, created, 3)
 	assert.EqualValues(t, 1, created["btrfs-progs"].Median())
 	assert.Zero(t, created[peers.OursOnBtrfs].Median())
-	assert.True(t, report.Has("W6 "+rowBurst(o.Scale.Burst, 8).name+": ioctls"))
-	assert.True(t, report.Has("W9 "+rowRemove(1, true).name+": waits for the disk"), "what a writer beside it calls is not counted")
+	burst := of("W6 " + rowBurst(o.Scale.Burst, 8).name + ": ioctls")
+	assert.NotContains(t, burst, "btrfs-progs", "a command for each is not looked at")
+	assert.EqualValues(t, o.Scale.Burst, burst[peers.FloorOfBtrfs].Median())
+	assert.EqualValues(t, 1, of("W9 " + rowRemove(1, true).name + ": waits for the disk")[peers.OursOnBtrfs].Median(), "what a writer beside it calls is not counted")
 	reopen := "W13 " + rowReopen(1).name
 	assert.True(t, report.Has(reopen+": ioctls"))
 	assert.False(t, report.Has(reopen+": programs started"), "opening a store starts no program, and what nobody does has no row")

@@ -12,7 +12,7 @@ func burst() workload {
 	return workload{
 		name:    "W6",
 		title:   "burst: containers of one layer made by 1, 8 and 32 goroutines, until the last is made",
-		counted: inFull, ofMany: true,
+		counted: inFull,
 		prepare: func(ctx context.Context, s *stand) error { return s.Layer(ctx, small, "", fillSmall) },
 		round: func(ctx context.Context, s *stand) error {
 			for _, n := range goroutines() {

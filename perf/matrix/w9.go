@@ -29,7 +29,7 @@ func deletion() workload {
 		name: "W9",
 		title: "delete: many layers removed in one go, by one call or command where the peer has that, beside a container in which somebody writes 4 KiB " +
 			"and waits for the disk, again and again; then fewer, one after the other",
-		counted: inFull, ofMany: true,
+		counted: inFull,
 		prepare: func(ctx context.Context, s *stand) error {
 			return errors.Join(s.Layer(ctx, small, "", fillSmall), s.Create(ctx, victim, small))
 		},

@@ -16,12 +16,7 @@ type workload struct {
 	// only, if set, says why a peer can take no part, or "".
 	only     func(peers.Peer) string
 	programs []string
-	// counted, if set, says at what scale the system calls of its operations are counted. Without it they are the
-	// benchmark's own or fio's, and say nothing about who keeps the layers.
-	counted func(Scale) Scale
-	// ofMany: a row is of so many operations that those of command lines would take longer under strace than all times
-	// together, to count what is known: a command for each.
-	ofMany bool
+	counted  counting
 	// rounds are recorded at most, 0 for as many as of others.
 	rounds int
 	// warmsUp: a round does that itself, or what it measures does not get warmer.
@@ -30,6 +25,19 @@ type workload struct {
 	prepare func(ctx context.Context, s *stand) error
 	round   func(ctx context.Context, s *stand) error
 }
+
+// counting says at what scale the system calls of a workload's operations are counted.
+type counting int
+
+const (
+	// notAtAll: they are the benchmark's own or fio's, and say nothing about who keeps the layers.
+	notAtAll counting = iota
+	// once: as little as shows what one operation calls.
+	once
+	// inFull: a row says how many of something were made. Those of command lines are left out: to see a command for each
+	// would take longer under strace than all times together.
+	inFull
+)
 
 // lacking says why a workload cannot run here, or nil.
 func (w workload) lacking() error {
