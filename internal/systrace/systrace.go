@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,16 @@ func Arguments(file string) []string {
 	return []string{"-f", "-qq", "-s", "200", "-e", "trace=" + traced, "-o", file}
 }
 
+// AttachArguments are strace's that has it trace running processes, with all their threads and what they start, into the
+// file until it is interrupted. It says on its standard error when it has one of them.
+func AttachArguments(file string, pids ...int) []string {
+	args := []string{"-f", "-s", "200", "-e", "trace=" + traced, "-o", file}
+	for _, pid := range pids {
+		args = append(args, "-p", strconv.Itoa(pid))
+	}
+	return args
+}
+
 // Mark begins the part of that name, of the letters a to z.
 func Mark(name string) { _ = unix.Access(marker+name, unix.F_OK) }
 
@@ -45,9 +56,18 @@ var (
 
 // Read counts the calls of each part, in the output of strace -f. Of two parts with
 // one name the later counts.
-func Read(r io.Reader) (map[string]Tally, error) {
+func Read(r io.Reader) (map[string]Tally, error) { return read(r, nil) }
+
+// ReadWhole counts the calls of a trace without marks.
+func ReadWhole(r io.Reader) (Tally, error) {
+	all := Tally{}
+	_, err := read(r, all)
+	return all, err
+}
+
+// read counts into now what stands before the first mark.
+func read(r io.Reader, now Tally) (map[string]Tally, error) {
 	tallies := map[string]Tally{}
-	var now Tally
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		m := callInTrace.FindStringSubmatch(lines.Text())

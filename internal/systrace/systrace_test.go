@@ -45,6 +45,15 @@ func TestRead(t *testing.T) {
 	assert.Equal(t, 1, tallies["make"].Sum("execve"))
 }
 
+func TestReadWhole(t *testing.T) {
+	tally, err := ReadWhole(strings.NewReader("100 fsync(7) = 0\n101 execve(\"/bin/true\", [\"true\"], 0x7ffe) = 0\n100 fsync(7) = 0\n"))
+	require.NoError(t, err)
+	assert.Equal(t, Tally{"fsync": 2, "execve": 1}, tally)
+	tally, err = ReadWhole(strings.NewReader(""))
+	require.NoError(t, err)
+	assert.Empty(t, tally)
+}
+
 func TestBadTrace(t *testing.T) {
 	_, err := Read(strings.NewReader("1 access(\"/bstest-mark-a\", F_OK) = -1\n1 ioctl(5) = 0\n"))
 	assert.ErrorContains(t, err, "an ioctl without a request")

@@ -31,6 +31,7 @@ type options struct {
 	docker     string // client
 	dockerd    string
 	dir        string // where everything lies
+	noCounts   bool
 	json       bool
 	out        string
 }
@@ -58,6 +59,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.docker, "docker", "", "docker's client (default: Debian's, else the one in $PATH)")
 	f.StringVar(&o.dockerd, "dockerd", "dockerd", "docker's daemon")
 	f.StringVar(&o.dir, "dir", "", "directory on a disk's file system to work in (default: $BSTEST_DIR, $TMPDIR, /var/tmp)")
+	f.BoolVar(&o.noCounts, "no-counts", false, "leave out the counts of system calls, which need strace")
 	f.BoolVar(&o.json, "json", false, "print JSON with every sample instead of the table")
 	f.StringVar(&o.out, "out", "", "write the JSON into this `FILE` too")
 	if err := f.Parse(args); err != nil {

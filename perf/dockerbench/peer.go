@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"blockstore.dev/blockstore/internal/systrace"
 	"blockstore.dev/blockstore/perf"
 )
 
@@ -28,6 +29,9 @@ type peer struct {
 	calls   *callLog // nil if dockerd serves itself
 	host    string   // dockerd's address
 	daemon  *process
+	server  *process // our plugin's, nil if dockerd serves itself
+	// counted is set while calls are counted: their report.
+	counted *perf.Report
 }
 
 // startPeer prepares the storage and starts a dockerd on it.
@@ -93,11 +97,21 @@ func (p *peer) docker(ctx context.Context, args ...string) (string, error) {
 type cost struct {
 	wall time.Duration // as the user sees it, the client's start included
 	own  time.Duration // of it, while calls of our plugin ran
+	// calls are set while calls are counted, and times are not worth anything then.
+	calls systrace.Tally
 }
 
 // timed runs a command and says what it took.
 func (p *peer) timed(cmd *exec.Cmd) (string, cost, error) {
 	var c cost
+	if p.counted != nil {
+		out, calls, err := p.traced(cmd)
+		if err != nil {
+			return "", c, fmt.Errorf("%s: %w", p.name, err)
+		}
+		c.calls = calls
+		return out, c, nil
+	}
 	// For all alike: what ran a moment ago is warm.
 	time.Sleep(logSettle)
 	if p.calls != nil { // what came before is not this command's
@@ -133,6 +147,12 @@ func (p *peer) measure(ctx context.Context, row string, args ...string) (string,
 
 // add puts a cost into a row, and our plugin's part of it into one below.
 func (p *peer) add(row string, c cost, shares int) {
+	if p.counted != nil {
+		if shares == 1 {
+			p.addCalls(row, c.calls)
+		}
+		return
+	}
 	p.report.Add(row, perf.Seconds, p.name, c.wall.Seconds()/float64(shares))
 	if p.calls != nil {
 		p.report.AddPart(row, "in the plugin", perf.Seconds, p.name, c.own.Seconds()/float64(shares))

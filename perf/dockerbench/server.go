@@ -49,6 +49,7 @@ func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error)
 		return s, err
 	}
 	p.undo.Add("blockstore's server", proc.stop)
+	p.server = proc
 	s.calls = &callLog{path: log}
 	return s, proc.await(ctx, time.Minute, func() bool {
 		c, err := net.Dial("unix", socket)
