@@ -143,13 +143,17 @@ func TestCounts(t *testing.T) {
 	require.NoError(t, err)
 	t.Setenv(asCounter, "1")
 	o := tiny(dir)
-	o.Workloads, o.Peers, o.Counter = []string{"W5", "W6", "W9", "W13"}, []string{"btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
+	o.Workloads, o.Peers, o.Counter = []string{"W2", "W3", "W5", "W6", "W9", "W13"}, []string{peers.PlainBtrfs, "btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
 	report := smoke(t, o)
 	of := func(name string) map[string]perf.Samples {
 		i := slices.IndexFunc(report.Rows, func(row *perf.Row) bool { return row.Name == name })
 		require.GreaterOrEqual(t, i, 0, name)
 		return report.Rows[i].Samples
 	}
+	durable := of("W2 20 durable writes, second pass, with fio's start: waits for the disk")
+	assert.GreaterOrEqual(t, durable[peers.OursOnBtrfs].Median(), 19.0, "fio waits between two writes")
+	assert.Equal(t, durable[peers.PlainBtrfs].Median(), durable[peers.OursOnBtrfs].Median(), "nothing of ours is called for a container's write")
+	assert.Positive(t, of("W3 make 8 files: waits for the disk")[peers.OursOnBtrfs].Median())
 	created := of("W5 " + rowCreate(1).name + ": programs started")
 	require.Len(t, created, 3)
 	assert.EqualValues(t, 1, created["btrfs-progs"].Median())

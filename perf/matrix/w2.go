@@ -25,7 +25,7 @@ func database() workload {
 	return workload{
 		name:        "W2",
 		title:       "database: 4 KiB random writes into a lower layer's file by fio, durable one by one, and 32 at a time with direct I/O; each in a fresh container, and then once more to the same places",
-		fileSystems: true, programs: []string{"fio"}, only: inside,
+		fileSystems: true, programs: []string{"fio"}, only: inside, counted: inFull,
 		prepare: func(ctx context.Context, s *stand) error { return s.largeLayer(ctx, s.scale.FileSize) },
 		round: func(ctx context.Context, s *stand) error {
 			for _, job := range []struct {

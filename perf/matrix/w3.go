@@ -49,7 +49,7 @@ func smallFiles() workload {
 		name:        "W3",
 		title:       "small files: files of 4 KiB made in a container, a hundred in a directory; five bytes appended to as many of a lower layer, by 1 and 8 writers; those removed; each until all of it is on disk",
 		fileSystems: true,
-		only:        inside,
+		only:        inside, counted: inFull,
 		prepare: func(ctx context.Context, s *stand) error {
 			return s.Layer(ctx, many, "", func(root string) error { return manyFiles(root, s.scale.smallNames()) })
 		},

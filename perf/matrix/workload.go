@@ -30,7 +30,7 @@ type workload struct {
 type counting int
 
 const (
-	// notAtAll: they are the benchmark's own or fio's, and say nothing about who keeps the layers.
+	// notAtAll: how many there are is a question of the time that it may take.
 	notAtAll counting = iota
 	// once: as little as shows what one operation calls.
 	once
