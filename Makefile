@@ -1,5 +1,5 @@
 # make help lists the targets. Everything runs without a terminal and without questions.
-# What needs root: deps, test, test-host, test-uml, test-vm, test-power, realimage, vmimage, vagrant-box, demo, bench and the other bench-*.
+# What needs root: deps, test, test-host, test-uml, test-vm, test-power, realimage, umlkernel, vmimage, vagrant-box, demo, bench and the other bench-*.
 
 .DEFAULT_GOAL := build
 .DELETE_ON_ERROR:
@@ -83,12 +83,16 @@ realimage: deps ## make the real three-layer image, once, in the cache; print it
 containerds: deps ## fetch and build the containerds that Debian 12 lacks, once, in the cache; print their directory
 	@vagrant/containerd/make
 
+.PHONY: umlkernel
+umlkernel: deps ## fetch the kernel of User Mode Linux, once, in the cache; print its directory
+	@vagrant/uml/make
+
 .PHONY: vmimage
 vmimage: deps ## make the virtual machine's image, once, in the cache; print its directory
 	@vagrant/vm/make
 
 .PHONY: test
-test: deps build check realimage containerds vmimage tools ## everything, on every kernel, with a report and a leak check
+test: deps build check realimage containerds umlkernel vmimage tools ## everything, on every kernel, with a report and a leak check
 	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) --uml-leave='$(UML_LEAVE)' \
 		--vm-leave='$(VM_LEAVE)' $(PKG)
 
@@ -218,7 +222,7 @@ bench: benchers ## every rival side by side on this machine's kernel, Docker's a
 	PARTS='$(PARTS)' OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench host
 
 .PHONY: bench-uml
-bench-uml: benchers ## the same in User Mode Linux, with device-mapper: less of it
+bench-uml: benchers umlkernel ## the same in User Mode Linux, with device-mapper: less of it
 	PARTS='$(PARTS)' OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench uml
 
 .PHONY: bench-vm

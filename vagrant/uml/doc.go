@@ -26,6 +26,11 @@
 //   - The environment is a fixed small one, the caller's BLOCKSTORE_* and CI,
 //     and whatever -e names.
 //
+// The kernel is the one that make beside this file fetches, of Debian's testing
+// suite or $UML_SUITE: from Linux 6.16 on it runs programs by seccomp(2), where it
+// ran them by ptrace(2). With UML_SUITE=installed it is this machine's own,
+// Debian 12's 6.1.
+//
 // The machine's processes stay on one of the host's processors, one that no
 // other machine has while there is one: up to that number machines run side by
 // side without being slower.

@@ -38,10 +38,10 @@ func guestRun(work string) (int, error) {
 	if err := os.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"); err != nil {
 		return machine.ExitMachine, err
 	}
-	if err := switchRoot(work, config); err != nil {
+	if err := switchRoot(work, own.Kernel, config); err != nil {
 		return machine.ExitMachine, err
 	}
-	if err := loadModules(); err != nil {
+	if err := loadModules(own.Kernel); err != nil {
 		return machine.ExitMachine, err
 	}
 	if err := machine.MountScratch("", own.Scratch); err != nil {
@@ -55,7 +55,7 @@ func guestRun(work string) (int, error) {
 
 // switchRoot puts an overlay over the read-only view of the host and makes it
 // the root, with the machine's own /proc, /sys, /dev and /run in it.
-func switchRoot(work string, config machine.Config) error {
+func switchRoot(work, kernel string, config machine.Config) error {
 	const base = "/mnt" // any directory that every host has
 	if err := unix.Mount("tmpfs", base, "tmpfs", 0, "mode=755,size=75%"); err != nil {
 		return fmt.Errorf("mounting the overlay's tmpfs: %w", err)
@@ -65,7 +65,7 @@ func switchRoot(work string, config machine.Config) error {
 			return err
 		}
 	}
-	if out, err := exec.Command("modprobe", "-d", work, "overlay").CombinedOutput(); err != nil {
+	if out, err := exec.Command("modprobe", "-d", kernel, "overlay").CombinedOutput(); err != nil {
 		return fmt.Errorf("loading overlay (modprobe is in package kmod): %w: %s", err, out)
 	}
 	root := base + "/root"
@@ -96,7 +96,7 @@ func switchRoot(work string, config machine.Config) error {
 }
 
 // loadModules loads the modules, and lets the kernel find others.
-func loadModules() error {
+func loadModules(kernel string) error {
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return err
@@ -106,7 +106,7 @@ func loadModules() error {
 	if err := os.MkdirAll("/lib/modules", 0o755); err != nil {
 		return err
 	}
-	if err := os.Symlink(filepath.Join(modulesDir, version), filepath.Join("/lib/modules", version)); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Symlink(filepath.Join(kernel, "lib/modules", version), filepath.Join("/lib/modules", version)); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	if out, err := exec.Command("modprobe", append([]string{"-a", "-q"}, guestModules()...)...).CombinedOutput(); err != nil {

@@ -17,10 +17,12 @@ import (
 
 func newWorld(t *testing.T) machinetest.World {
 	t.Helper()
-	if _, err := exec.LookPath("linux.uml"); err != nil {
-		t.Skip("no linux.uml: apt-get install user-mode-linux")
+	script, err := filepath.Abs("make")
+	require.NoError(t, err)
+	if out, err := exec.Command(script).CombinedOutput(); err != nil {
+		t.Skipf("no kernel of User Mode Linux, to be fetched or installed: %s", out)
 	}
-	return machinetest.NewWorld(t)
+	return machinetest.NewWorld(t, "BSTEST_MAKE="+script)
 }
 
 func TestMachine(t *testing.T) {

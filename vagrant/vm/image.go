@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+
+	"blockstore.dev/blockstore/vagrant/machine"
 )
 
 // image is what the machine is booted from: files in the cache.
@@ -17,17 +17,10 @@ type image struct{ kernel, initrd, root string }
 
 // makeImage finds the image, or has it built, which takes minutes.
 func makeImage(ctx context.Context) (image, error) {
-	script := os.Getenv("BSTEST_VM_MAKE") // run says where it is
-	if script == "" {
-		return image{}, errors.New("BSTEST_VM_MAKE is not set: start the machine by vagrant/vm/run")
-	}
-	cmd := exec.CommandContext(ctx, script)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	dir, err := machine.Make(ctx, "vm")
 	if err != nil {
-		return image{}, fmt.Errorf("building the machine's image: %w", err)
+		return image{}, err
 	}
-	dir := strings.TrimSpace(string(out))
 	return image{
 		kernel: filepath.Join(dir, "vmlinuz"), initrd: filepath.Join(dir, "initrd.cpio"), root: filepath.Join(dir, "root.ext4"),
 	}, nil

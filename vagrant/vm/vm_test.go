@@ -28,7 +28,7 @@ func newWorld(t *testing.T) machinetest.World {
 	if exec.Command("./make", "cached").Run() != nil {
 		t.Skip("no image in the cache: make vmimage")
 	}
-	return machinetest.NewWorld(t, "BSTEST_VM_MAKE="+filepath.Join(here, "make"))
+	return machinetest.NewWorld(t, "BSTEST_MAKE="+filepath.Join(here, "make"))
 }
 
 // One boot answers many questions; a line each.
