@@ -6,7 +6,7 @@ import (
 	"blockstore.dev/blockstore/dm"
 )
 
-// deviceLocks keep those apart who activate, deactivate or borrow the same thin device:
+// deviceLocks keep those apart who activate, deactivate, borrow or suspend the same thin device:
 // nobody takes over a device that is about to go again.
 type deviceLocks struct {
 	mu   sync.Mutex

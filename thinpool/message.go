@@ -113,6 +113,8 @@ func (p *Pool) snapshotOnce(ctx context.Context, id dm.DeviceID, o SnapshotOptio
 	if o.Quiet {
 		return send()
 	}
+	// Of two that find it suspended by the other one, one would resume it under the other.
+	defer p.devices.lock(o.Origin)()
 	ref := dm.UUID(p.config.ThinUUID(o.Origin))
 	info, err := p.dm.Info(ctx, ref)
 	if errors.Is(err, dm.ErrNotFound) || err == nil && info.ReadOnly {

@@ -21,7 +21,7 @@ type Pool struct {
 	// reload is held shared by messages, so that a change of the pool's table cannot come between a message and
 	// the status that judges it.
 	reload sync.RWMutex
-	// devices are locked one by one while they are activated, deactivated or borrowed.
+	// devices are locked one by one while they are activated, deactivated, borrowed or suspended.
 	devices deviceLocks
 	// tuning is how the pool's table is, and what the next one will be; set under reload.
 	tuning atomic.Pointer[Tuning]

@@ -62,6 +62,46 @@ func TestSnapshotsShareAndDiverge(t *testing.T) {
 	require.NoError(t, f.Close())
 }
 
+// TestSnapshotsOfOneActiveDevice: each has the origin suspended for itself, from before its message until after it, and nobody who
+// activates it meanwhile resumes it.
+func TestSnapshotsOfOneActiveDevice(t *testing.T) {
+	w := newWorld(t)
+	p := w.pool()
+	require.NoError(t, p.CreateThin(t.Context(), 1))
+	require.NoError(t, w.fill(w.activate(p, 1), 0, 16, 'o'))
+	const n = 8
+	errs := make(chan error, 2*n)
+	calls := w.called(func() {
+		for i := range dm.DeviceID(n) {
+			go func() { errs <- p.CreateSnapshot(t.Context(), 2+i, thinpool.SnapshotOptions{Origin: 1}) }()
+			go func() {
+				_, err := p.Activate(t.Context(), 1, thinpool.ActivateOptions{Size: 32 << 20, Made: true})
+				errs <- err
+			}()
+		}
+		for range 2 * n {
+			require.NoError(t, <-errs)
+		}
+	})
+	snapshot := []string{"DEV_STATUS", "DEV_SUSPEND", "TARGET_MSG", "TABLE_STATUS", "DEV_SUSPEND"}
+	look := []string{"DEV_STATUS", "TABLE_STATUS"}
+	snapshots := 0
+	for len(calls) > 0 {
+		next := look
+		if len(calls) > 1 && calls[1] == "DEV_SUSPEND" {
+			next = snapshot
+			snapshots++
+		}
+		require.GreaterOrEqual(t, len(calls), len(next))
+		require.Equal(t, next, calls[:len(next)], "one after the other")
+		calls = calls[len(next):]
+	}
+	require.Equal(t, n, snapshots)
+	info, err := w.dm.Info(t.Context(), dm.UUID(p.Config().ThinUUID(1)))
+	require.NoError(t, err)
+	require.False(t, info.Suspended)
+}
+
 func TestErrorsOfThinDevices(t *testing.T) {
 	w := newWorld(t)
 	p := w.pool()
