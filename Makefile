@@ -15,8 +15,8 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 
 # What `make test`, `make test-host`, `make test-uml` and `make test-vm` run; PKG=./dm/... narrows them.
 PKG ?= ./...
-# Packages whose tests run once more under the race detector, with -short: not those that only start other programs.
-RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|vagrant/(uml|vm))$$')
+# Packages whose tests run once more under the race detector, with -short: not those that only start other programs, or draw.
+RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|perf/(chart|figures)|vagrant/(uml|vm))$$')
 # Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
 UML_ALL ?= ./e2e
 # Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds.
