@@ -84,8 +84,8 @@ containerds: deps ## fetch and build the containerds that Debian 12 lacks, once,
 	@vagrant/containerd/make
 
 .PHONY: umlkernel
-umlkernel: deps ## fetch the kernel of User Mode Linux, once, in the cache; print its directory
-	@vagrant/uml/make
+umlkernel: deps ## fetch the kernel of User Mode Linux, once, in the cache; print its directory and version
+	@dir=$$(vagrant/uml/make) && echo "$$dir: Linux $$("$$dir/linux.uml" --version)"
 
 .PHONY: vmimage
 vmimage: deps ## make the virtual machine's image, once, in the cache; print its directory
