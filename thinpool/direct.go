@@ -18,23 +18,26 @@ const (
 	chunkSize = 64 << 10
 	// chunkCount bounds what is kept, at 16 MiB; memory is taken only for what is read.
 	chunkCount = 256
+	// idleChunks are kept in all for who reads next: for a look at a few devices no memory is asked of the kernel, which
+	// clears it page by page.
+	idleChunks = 16
 )
 
 // directReader reads a block device past the page cache, through which the kernel's own writes of the metadata do not
 // go, in chunks, and keeps some of them: nodes that belong together lie together. What it has once read it does not
 // see change. The first chunk, with the superblock, is never kept.
 type directReader struct {
-	f      *os.File
-	memory []byte // chunkCount chunks, aligned to pages
+	f *os.File
 
 	mu    sync.Mutex
 	slots [chunkCount]slot
 }
 
-// slot says which chunk is in a place of the memory, and how much of one at the device's end.
+// slot says which chunk is in a piece of memory, and how much of one at the device's end.
 type slot struct {
-	chunk int64
-	n     int
+	memory []byte // nil until it is needed
+	chunk  int64
+	n      int
 }
 
 func openDirect(path string) (*directReader, error) {
@@ -42,22 +45,63 @@ func openDirect(path string) (*directReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading metadata: %w", err)
 	}
-	memory, err := unix.Mmap(-1, 0, chunkSize*chunkCount, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("reading metadata of %s: memory: %w", path, err), f.Close())
-	}
-	return &directReader{f: f, memory: memory}, nil
+	return &directReader{f: f}, nil
 }
 
 func (r *directReader) Close() error {
-	return errors.Join(unix.Munmap(r.memory), r.f.Close())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.f.Close()
+	for i := range r.slots {
+		if memory := r.slots[i].memory; memory != nil {
+			err = errors.Join(err, idle.give(memory))
+		}
+		r.slots[i] = slot{}
+	}
+	return err
 }
 
 // forget has everything read anew.
 func (r *directReader) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	clear(r.slots[:])
+	for i := range r.slots {
+		r.slots[i].n = 0
+	}
+}
+
+// idle are the chunks' memory that nobody uses.
+var idle chunkMemory
+
+// chunkMemory is memory for chunks, aligned to pages as direct I/O wants it.
+type chunkMemory struct {
+	mu   sync.Mutex
+	free [][]byte
+}
+
+func (m *chunkMemory) take() ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if last := len(m.free) - 1; last >= 0 {
+		memory := m.free[last]
+		m.free = m.free[:last]
+		return memory, nil
+	}
+	memory, err := unix.Mmap(-1, 0, chunkSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("reading metadata: memory: %w", err)
+	}
+	return memory, nil
+}
+
+func (m *chunkMemory) give(memory []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.free) < idleChunks {
+		m.free = append(m.free, memory)
+		return nil
+	}
+	return unix.Munmap(memory)
 }
 
 // ReadAt reads within one chunk.
@@ -66,12 +110,18 @@ func (r *directReader) ReadAt(b []byte, at int64) (int, error) {
 	defer r.mu.Unlock()
 	chunk := at / chunkSize
 	s := &r.slots[chunk%chunkCount]
-	memory := r.memory[chunk%chunkCount*chunkSize:][:chunkSize]
+	if s.memory == nil {
+		memory, err := idle.take()
+		if err != nil {
+			return 0, err
+		}
+		s.memory = memory
+	}
 	if s.chunk != chunk || s.n == 0 || chunk == 0 {
-		n, err := r.f.ReadAt(memory, chunk*chunkSize)
-		*s = slot{chunk, n}
+		n, err := r.f.ReadAt(s.memory, chunk*chunkSize)
+		s.chunk, s.n = chunk, n
 		if err != nil && !errors.Is(err, io.EOF) {
-			*s = slot{}
+			s.n = 0
 			return 0, err
 		}
 	}
@@ -79,7 +129,7 @@ func (r *directReader) ReadAt(b []byte, at int64) (int, error) {
 	if from >= s.n {
 		return 0, io.EOF
 	}
-	n := copy(b, memory[from:s.n])
+	n := copy(b, s.memory[from:s.n])
 	if n < len(b) {
 		return n, io.ErrUnexpectedEOF
 	}
