@@ -64,6 +64,7 @@ func (p *Pool) Activate(ctx context.Context, id dm.DeviceID, o ActivateOptions) 
 }
 
 func (p *Pool) activateLocked(ctx context.Context, id dm.DeviceID, o ActivateOptions) (Device, error) {
+	p.retired.cancel(id)
 	d, err := p.activate(ctx, id, o)
 	if err != nil {
 		return Device{}, fmt.Errorf("activating thin device %d: %w", id, err)
@@ -216,6 +217,7 @@ func (p *Pool) Deactivate(ctx context.Context, id dm.DeviceID) error {
 }
 
 func (p *Pool) deactivateLocked(ctx context.Context, id dm.DeviceID) error {
+	p.retired.cancel(id)
 	ref := dm.UUID(p.config.ThinUUID(id))
 	_, busy := p.dm.Remove(ctx, ref, dm.RemoveOptions{Wait: removeWait})
 	if busy == nil || errors.Is(busy, dm.ErrNotFound) {
@@ -238,6 +240,7 @@ func (p *Pool) deactivateLocked(ctx context.Context, id dm.DeviceID) error {
 // TryDeactivate is Deactivate without the kernel's promise to remove the device later: one that is in use stays.
 func (p *Pool) TryDeactivate(ctx context.Context, id dm.DeviceID) error {
 	defer p.devices.lock(id)()
+	p.retired.cancel(id)
 	_, err := p.dm.Remove(ctx, dm.UUID(p.config.ThinUUID(id)), dm.RemoveOptions{Wait: removeWait})
 	switch {
 	case err == nil, errors.Is(err, dm.ErrNotFound):

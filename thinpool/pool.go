@@ -23,6 +23,8 @@ type Pool struct {
 	reload sync.RWMutex
 	// devices are locked one by one while they are activated, deactivated, borrowed or suspended.
 	devices deviceLocks
+	// retired are devices that are deactivated in the background.
+	retired retirement
 	// tuning is how the pool's table is, and what the next one will be; set under reload.
 	tuning atomic.Pointer[Tuning]
 	// further are the data devices since one was added; else they are config's.
@@ -240,6 +242,7 @@ func (p *Pool) settle(ctx context.Context) error {
 // with ErrBusy and leaves all as it is: Open takes over later. After it succeeded the Pool is of no more use. Somebody
 // else's pool stays up.
 func (p *Pool) Close(ctx context.Context) error {
+	p.retired.wait()
 	p.reading.Lock()
 	defer p.reading.Unlock()
 	p.reload.Lock()

@@ -42,6 +42,7 @@ var (
 	_ snapshot.Stacker  = (*driver)(nil)
 	_ snapshot.Readier  = (*driver)(nil)
 	_ snapshot.Gauger   = (*driver)(nil)
+	_ snapshot.Deferrer = (*driver)(nil)
 )
 
 // parallel bounds the removals under way: each waits for the kernel's grace periods, not for the processor.
@@ -151,8 +152,8 @@ func (d *driver) SealBelow(ctx context.Context, v snapshot.Volume, next snapshot
 	return nil
 }
 
-// settle leaves a volume inactive and without a journal to replay. The device that is there is looked at before it goes:
-// to make it again would cost another of the kernel's grace periods.
+// settle leaves a volume inactive, or about to be, and without a journal to replay. The device that is there is looked at before
+// it goes: to make it again would cost another of the kernel's grace periods. Nor is its going waited for.
 func (d *driver) settle(ctx context.Context, v snapshot.Volume) error {
 	dev, err := d.activate(ctx, v, false)
 	if err != nil {
@@ -160,7 +161,11 @@ func (d *driver) settle(ctx context.Context, v snapshot.Volume) error {
 	}
 	whole, err := d.config.FileSystem.whole(dev.Path)
 	d.active.Delete(v.ID)
-	if offErr := d.pool.TryDeactivate(context.WithoutCancel(ctx), dev.ID); err != nil || offErr != nil || whole {
+	ctx = context.WithoutCancel(ctx)
+	if err == nil && whole {
+		return d.pool.Retire(ctx, dev.ID)
+	}
+	if offErr := d.pool.TryDeactivate(ctx, dev.ID); err != nil || offErr != nil {
 		return errors.Join(err, offErr)
 	}
 	return d.borrow(ctx, v.ID, d.sizeOf(v), func(dev thinpool.Device) error {
@@ -256,6 +261,9 @@ func (d *driver) deactivateIdle(ctx context.Context) (left int, err error) {
 	}
 	return left, errors.Join(errs...)
 }
+
+// CatchUp waits for the devices of volumes that were sealed to be gone.
+func (d *driver) CatchUp() { d.pool.WaitRetired() }
 
 // Close takes idle devices and the pool away. While a volume is in use the pool stays for it, and Open takes over.
 // Somebody else's pool stays in any case, and is let go.

@@ -45,6 +45,7 @@ func TestReady(t *testing.T) {
 	t.Run("sealed unused", func(t *testing.T) {
 		v := ready(18)
 		require.NoError(t, d.Seal(t.Context(), v))
+		d.(snapshot.Deferrer).CatchUp()
 		require.False(t, active(v.ID))
 		v.Sealed = true
 		s.with(v, true, func(string) {})
