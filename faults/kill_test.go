@@ -304,10 +304,10 @@ func (k *killing) tidy(s *snapshot.Store) {
 		}
 	}
 	removed := map[*object]bool{}
-	for again := true; again && len(left)-len(removed) > survivors; {
+	for again := true; again; {
 		again = false
 		for _, o := range left {
-			if removed[o] || len(left)-len(removed) <= survivors {
+			if removed[o] || !o.untold && len(left)-len(removed) <= survivors {
 				continue
 			}
 			if o.image {

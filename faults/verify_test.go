@@ -183,7 +183,7 @@ func (v *verifier) snapshot(ctx context.Context, o *object, in snapshot.Info) {
 	if !slices.Contains(kinds, in.Kind) {
 		v.fail("%s is a %s", o.name, in.Kind)
 	}
-	if o.scratch || !v.wanted(o) {
+	if o.scratch || o.untold || !v.wanted(o) {
 		return
 	}
 	v.read++

@@ -71,6 +71,7 @@ type object struct {
 	filled  *op             // made it a layer
 	below   *object         // the worker's layer that it stands on
 	users   int
+	untold  bool // written to while the kernel told nobody what it lost: its file system may be torn
 }
 
 // presence says whether an object must be there, may be, or must not be.
