@@ -29,6 +29,10 @@ var reasons = []reason{
 		"each creation waits for the disk for its record, and the floor keeps none",
 	},
 	{
+		regexp.MustCompile(`devicemapper: \d+ creates by \d+ goroutines`),
+		"a look at the pool for each and commits of the catalog come to what the floor calls, and one processor does it all",
+	},
+	{
 		regexp.MustCompile(`tar -x`),
 		"tar computes no digest of the layers and no sums of the files, and waits for the disk once and not for each layer",
 	},
