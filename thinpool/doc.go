@@ -16,7 +16,8 @@
 //   - A message that the kernel answered with success is believed only after the pool's state was read: the kernel
 //     drops the result of the commit behind a message. What cannot be believed is ErrUnknownOutcome.
 //   - Zeroing of new blocks is on: nobody reads what a deleted device left.
-//   - Snapshots are taken of inactive or suspended origins only.
+//   - Snapshots are taken of origins only that are inactive, suspended, or retired: active, and nobody has them open, so
+//     that nothing is on its way to them.
 //   - The number of snapshots in a pool's life is bounded by a field of 24 bits; CreateSnapshot refuses before it
 //     overflows (ErrWornOut), since the kernel does not and would mix blocks up.
 //

@@ -38,7 +38,7 @@ func (p *Pool) CreateThin(ctx context.Context, id dm.DeviceID) error {
 type SnapshotOptions struct {
 	// Origin is the thin device whose contents are taken.
 	Origin dm.DeviceID
-	// Quiet is the caller's word that nothing writes to the origin: it is inactive, or active read-only. Without it
+	// Quiet is the caller's word that nothing writes to the origin: it is inactive, active read-only, or retired. Without it
 	// the origin is looked up and, if it is active, suspended meanwhile: a file system that is mounted from it is
 	// frozen and therefore whole in the snapshot.
 	Quiet bool
