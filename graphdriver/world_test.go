@@ -125,6 +125,7 @@ func (w *world) end() {
 		layers, err := w.plugin.layers(ctx)
 		require.NoError(w.t, err)
 		require.Empty(w.t, layers)
+		require.NoError(w.t, w.store.Sweep(ctx)) // what was removed goes in the background
 		report, err := w.store.Check(ctx, snapshot.CheckOptions{})
 		require.NoError(w.t, err)
 		require.Empty(w.t, report.Findings)

@@ -44,19 +44,27 @@ func (s *Store) idle(ctx context.Context, name string) (Info, error) {
 
 // remove commits a removal and does it, as far as the kernel lets it.
 func (s *Store) remove(ctx context.Context, in Info) error {
-	if err := s.commit(func(t *tx) error { _, err := t.dropSnapshot(in.Name); return err }); err != nil {
+	if err := s.commitRemoval(in); err != nil {
 		return err
 	}
-	failpoint.Hit("remove.committed")
 	if in.Kind != KindView {
 		s.collect(context.WithoutCancel(ctx), []VolumeID{in.Volume.ID})
 	}
 	return nil
 }
 
+func (s *Store) commitRemoval(in Info) error {
+	err := s.commit(func(t *tx) error { _, err := t.dropSnapshot(in.Name); return err })
+	if err == nil {
+		failpoint.Hit("remove.committed")
+	}
+	return err
+}
+
 // Discard is Remove for what may be mounted still: the mount is taken out of sight,
-// also where files are open in it. Those that have them open keep them, and the
-// volume goes when they are done, with one of the next Sweeps.
+// also where files are open in it. Those that have them open keep them. The volume goes
+// in the background, as RemoveAll's do, or when those are done, with one of the next
+// Sweeps.
 func (s *Store) Discard(ctx context.Context, name string) error {
 	defer s.names.write(name)()
 	in, err := s.Stat(ctx, name)
@@ -71,7 +79,13 @@ func (s *Store) Discard(ctx context.Context, name string) error {
 			return fmt.Errorf("detaching %s %q: %w", in.Kind, name, err)
 		}
 	}
-	return s.remove(ctx, in)
+	if err := s.commitRemoval(in); err != nil {
+		return err
+	}
+	if in.Kind != KindView {
+		s.sweepLater(ctx, true)
+	}
+	return nil
 }
 
 // Drop commits the removal of what nothing stands on, and leaves the rest to the
@@ -119,7 +133,7 @@ func (s *Store) RemoveAll(ctx context.Context, names ...string) (errs []error) {
 		slices.Reverse(left) // who comes before what stands on it now comes after it
 	}
 	if dropped {
-		s.sweepLater(ctx)
+		s.sweepLater(ctx, false)
 	}
 	return errs
 }

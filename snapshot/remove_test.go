@@ -150,3 +150,29 @@ func TestCreateTakesRemovedSpace(t *testing.T) {
 	require.ErrorIs(t, err, snapshot.ErrNoSpace, "nothing was removed meanwhile")
 	f.exact("afterwards")
 }
+
+// TestDiscardMany: each is one commit, its volume goes by itself, and that it went is written with what is committed next.
+func TestDiscardMany(t *testing.T) {
+	f := newFixture(t)
+	names := f.crowd(f.load("i", 1).Layers[0], 5)
+	_, err := f.s.Mount(ctx, names[1])
+	require.NoError(t, err)
+	f.kind.Faults.Calls()
+	f.kind.Faults.FailAt(1, dirdriver.ErrInjected) // a volume that the driver does not let go of is tried again with the next
+	got := f.cost(func() error {
+		for _, name := range names {
+			require.NoError(t, f.s.Discard(ctx, name))
+		}
+		f.s.WaitSwept()
+		return nil
+	})
+	require.Equal(t, 5, got.Commits)
+	removals := 0
+	for _, call := range got.Calls {
+		if strings.HasPrefix(call, "remove") {
+			removals++
+		}
+	}
+	require.GreaterOrEqual(t, removals, 5)
+	f.exact("afterwards")
+}

@@ -61,8 +61,9 @@ func (w *sweeping) end() {
 }
 
 // sweepLater does in the background what was committed until now, and slowly: whoever
-// works beside it comes first. A Sweep has it done at once, and so does Close.
-func (s *Store) sweepLater(ctx context.Context) {
+// works beside it comes first. A Sweep has it done at once, and so does Close. That it is done is
+// written down at its end, or, of few, with whatever is committed next.
+func (s *Store) sweepLater(ctx context.Context, few bool) {
 	ctx = context.WithoutCancel(ctx)
 	locked := s.sweeping.TryLock() // a Sweep that comes now finds it begun
 	s.sweeping.under.Add(1)
@@ -72,7 +73,7 @@ func (s *Store) sweepLater(ctx context.Context) {
 		}
 		defer s.sweeping.Unlock()
 		defer s.sweeping.under.Add(-1)
-		_ = s.sweep(ctx, s.sweeping.pause) // what fails stays pending
+		_ = s.sweep(ctx, s.sweeping.pause, few) // what fails stays pending
 	})
 }
 
@@ -90,7 +91,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 	defer s.sweeping.hurried()()
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
-	return s.sweep(ctx, func(time.Duration) {})
+	return s.sweep(ctx, func(time.Duration) {}, false)
 }
 
 // WaitSwept waits until what RemoveAll has left to the background is done, at its own pace.
@@ -100,7 +101,7 @@ func (s *Store) WaitSwept() {
 	}
 }
 
-func (s *Store) sweep(ctx context.Context, pause func(time.Duration)) error {
+func (s *Store) sweep(ctx context.Context, pause func(time.Duration), few bool) error {
 	pending, err := s.pending()
 	if err != nil {
 		return err
@@ -110,7 +111,7 @@ func (s *Store) sweep(ctx context.Context, pause func(time.Duration)) error {
 		s.collectOne(ctx, id) // all of them are settled together, below
 		pause(pauseAfter(time.Since(begin)))
 	}
-	if len(pending) == 0 {
+	if len(pending) == 0 || few && s.swept.count() < maxSwept {
 		return nil
 	}
 	return s.flushSwept(ctx)

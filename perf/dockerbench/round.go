@@ -248,6 +248,11 @@ const (
 // trimmed is what the peer's files hold without what is free in them. It asks
 // until the answer stays the same: btrfs gives whole chunks back a while later.
 func (p *peer) trimmed(ctx context.Context) (int64, error) {
+	if p.server != nil { // what was removed may still be going, in the background
+		if _, err := perf.Output(ctx, p.o.blockstore, "--root", p.root(), "gc"); err != nil {
+			return 0, err
+		}
+	}
 	last := int64(-1)
 	for range trimTries {
 		if err := trim(ctx, p.dir); err != nil {

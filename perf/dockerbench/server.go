@@ -23,11 +23,14 @@ type server struct {
 	calls *callLog
 }
 
+// root is where blockstore keeps this peer's store.
+func (p *peer) root() string { return filepath.Join(p.dir, "store") }
+
 // serveBlockstore makes a store and starts a server on it.
 func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error) {
 	s := server{
 		name: fmt.Sprintf("bstest%d-%s", os.Getpid(), inner),
-		root: filepath.Join(p.dir, "store"),
+		root: p.root(),
 	}
 	if _, err := perf.Output(ctx, p.o.blockstore, "--root", s.root, "init", "--driver", inner,
 		"--loopback", strconv.FormatInt(p.o.diskSize, 10)); err != nil {

@@ -108,6 +108,7 @@ func (e *env) reserve() {
 
 // catchUp has what operations leave for afterwards counted as theirs.
 func (e *env) catchUp() {
+	e.s.WaitSwept()
 	if d, ok := e.s.Driver().(snapshot.Deferrer); ok {
 		d.CatchUp()
 	}

@@ -149,6 +149,7 @@ func (e *env) clean() {
 // volumes lists the kernel's volumes; nil if the driver cannot tell.
 func (e *env) volumes() []snapshot.VolumeID {
 	e.t.Helper()
+	e.s.WaitSwept() // what was removed and answered for goes in the background
 	ids, err := e.s.Driver().Volumes(e.ctx())
 	if errors.Is(err, snapshot.ErrNotSupported) {
 		return nil
