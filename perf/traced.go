@@ -2,6 +2,7 @@ package perf
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,17 @@ import (
 
 	"blockstore.dev/blockstore/internal/systrace"
 )
+
+// CallsNote says in a report what its counts are of system calls.
+const CallsNote = "What nobody calls has no row. Waits for the disk are fsync, fdatasync, sync, syncfs and btrfs's ioctl for the same, which is among the ioctls too. A suspend of device-mapper waits too, and is only among the ioctls."
+
+// CanTrace says why system calls cannot be counted here, or nil.
+func CanTrace() error {
+	if _, err := exec.LookPath("strace"); err != nil {
+		return fmt.Errorf("counting system calls needs strace; leave it out with --no-counts, or install it: %w", err)
+	}
+	return nil
+}
 
 // tracedWait is how long a traced child has to clean up when the run is interrupted.
 const tracedWait = 2 * time.Minute

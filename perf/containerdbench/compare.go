@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -104,8 +103,8 @@ func newReport(o options, dir string) (*perf.Report, error) {
 		return nil, err
 	}
 	if !o.noCounts {
-		if _, err := exec.LookPath("strace"); err != nil {
-			return nil, fmt.Errorf("counting needs strace, or leave it out with --no-counts: %w", err)
+		if err := perf.CanTrace(); err != nil {
+			return nil, err
 		}
 	}
 	r := &perf.Report{
@@ -184,6 +183,6 @@ func notes(o options) []string {
 		"Durability is not equal. Every snapshotter's own database is written out with each change (bbolt). The files of a committed snapshot are on disk when ours and btrfs answer, and with devmapper since the unmount before; overlayfs and native leave them to the kernel. The row \"until all of it is on disk\" has a syncfs of the site's file system behind the unpacking. Created files are written with fsync each, as in containerd's benchmark; the real image is unpacked by containerd's applier, which waits for no file. Removal: ours and overlayfs enter it in remove and do its work in cleanup; native, btrfs and devmapper do the work in remove.",
 		"blockstore's stores keep spare snapshots of layers that are used often, as its server does: the making is in the times only as far as the next operation waits for it, and in the counts if it falls between an operation's begin and end.",
 		fmt.Sprintf("prepare, mounts, remove and \"prepare and commit\" are on a layer of ten files of 1 MiB; usage is of an active snapshot on a layer of %d files of 1 MiB in which one byte was changed; prepares at once and among others are on a layer with one small file. Layers to unpack are those of containerd's benchsuite: ten files of 1 MiB each, created, changed by four bytes, or removed. \"Among others\": on sites of their own with that many active snapshots.", o.usageFiles),
-		"Counts are one operation's, of the whole process and the programs that it starts, as strace sees them; what nobody calls has no row. Waits for the disk are fsync, fdatasync, sync, syncfs and btrfs's ioctl for the same, which is among the ioctls too. A suspend of device-mapper waits too, and is only among the ioctls.",
+		"Counts are one operation's, of the whole process and the programs that it starts, as strace sees them. " + perf.CallsNote,
 	}
 }

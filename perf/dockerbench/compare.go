@@ -70,6 +70,11 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 	if err != nil {
 		return nil, err
 	}
+	if !o.noCounts {
+		if err := perf.CanTrace(); err != nil {
+			return nil, err
+		}
+	}
 	r := &perf.Report{
 		Title: "Docker's storage drivers on this machine's kernel", Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
 		Against: []string{"overlay2", "devicemapper", "btrfs"},
@@ -101,7 +106,7 @@ func notes(o options) []string {
 	return []string{
 		fmt.Sprintf("Times are a whole docker command's, the client's start included: the row of `docker ps` is what a command costs that does nothing to storage. A first write and overwrites are measured inside the container, in a file of %d MiB in the image's only layer. Cold: the kernel's caches were dropped before. Warm: the container had read the whole file. After the warm first write the file is partly in the page cache for everybody.", o.fileSize>>20),
 		fmt.Sprintf("\"In the plugin\" is the time in which at least one call of our server ran, from its log. vfs makes %d containers in a round where the others make %d. Allocated is what the backing files hold after fstrim of the mounted file systems.", o.vfsCrowd, o.containers),
-		"Counts are what dockerd and, with blockstore, its server call for one command, and the programs that they start, by strace in a round of its own, without vfs; what the client, containerd and runc call is not in them. What nobody calls has no row. Waits for the disk are fsync, fdatasync, sync, syncfs and btrfs's ioctl for the same, which is among the ioctls too. A suspend of device-mapper waits too, and is only among the ioctls.",
+		"Counts are what dockerd and, with blockstore, its server call for one command, and the programs that they start, by strace in a round of its own, without vfs; what the client, containerd and runc call is not in them. " + perf.CallsNote,
 	}
 }
 

@@ -27,9 +27,6 @@ const (
 // count lets the peers go through one more round, in which what their daemons call is counted and nothing is timed. vfs is
 // left out: under strace its copying takes too long.
 func count(ctx context.Context, report *perf.Report, peers []*peer, large largeImage) error {
-	if _, err := exec.LookPath("strace"); err != nil {
-		return fmt.Errorf("counting system calls needs strace; leave it out with --no-counts, or install it: %w", err)
-	}
 	for _, p := range peers {
 		if p.name == "vfs" {
 			continue

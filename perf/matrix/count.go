@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"slices"
 
 	"blockstore.dev/blockstore/internal/systrace"
@@ -16,8 +15,8 @@ import (
 
 // count adds what the peers' operations call, each in a child under strace.
 func (b *bench) count(ctx context.Context, w workload, stands []*stand) error {
-	if _, err := exec.LookPath("strace"); err != nil {
-		return fmt.Errorf("counting system calls needs strace; leave it out with --no-counts, or install it: %w", err)
+	if err := perf.CanTrace(); err != nil {
+		return err
 	}
 	for _, s := range stands {
 		if w.counted == inFull && s.peer.Commands() {
