@@ -7,6 +7,12 @@ func (s *Store) CatalogCommits() int {
 	return n
 }
 
+// HoldSweeps keeps removals in the background from going on, until release.
+func (s *Store) HoldSweeps() (release func()) {
+	s.sweeping.Lock()
+	return s.sweeping.Unlock
+}
+
 // DamageCatalog takes out the first record of a bucket and puts a wrong one in.
 func (s *Store) DamageCatalog(bucket string) error {
 	return s.cat.update(func(t *tx) error {

@@ -91,8 +91,13 @@ func (s *Store) collect(ctx context.Context, ids []VolumeID) {
 	for _, id := range ids {
 		s.collectOne(ctx, id)
 	}
+	s.flushMany(ctx)
+}
+
+// flushMany is flushSwept when it is worth a commit. What fails is tried again with the next.
+func (s *Store) flushMany(ctx context.Context) {
 	if s.swept.count() >= maxSwept {
-		_ = s.flushSwept(ctx) // what fails here is tried again with the next
+		_ = s.flushSwept(ctx)
 	}
 }
 

@@ -83,7 +83,7 @@ func (s *Store) Discard(ctx context.Context, name string) error {
 		return err
 	}
 	if in.Kind != KindView {
-		s.sweepLater(ctx, true)
+		s.sweepLater(ctx)
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func (s *Store) RemoveAll(ctx context.Context, names ...string) (errs []error) {
 		slices.Reverse(left) // who comes before what stands on it now comes after it
 	}
 	if dropped {
-		s.sweepLater(ctx, false)
+		s.sweepLater(ctx)
 	}
 	return errs
 }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -62,8 +63,8 @@ func (w *sweeping) end() {
 
 // sweepLater does in the background what was committed until now, and slowly: whoever
 // works beside it comes first. A Sweep has it done at once, and so does Close. That it is done is
-// written down at its end, or, of few, with whatever is committed next.
-func (s *Store) sweepLater(ctx context.Context, few bool) {
+// written down with whatever is committed next, or, of many, at its end.
+func (s *Store) sweepLater(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	locked := s.sweeping.TryLock() // a Sweep that comes now finds it begun
 	s.sweeping.under.Add(1)
@@ -73,7 +74,8 @@ func (s *Store) sweepLater(ctx context.Context, few bool) {
 		}
 		defer s.sweeping.Unlock()
 		defer s.sweeping.under.Add(-1)
-		_ = s.sweep(ctx, s.sweeping.pause, few) // what fails stays pending
+		_ = s.sweep(ctx, s.sweeping.pause) // what fails stays pending
+		s.flushMany(ctx)
 	})
 }
 
@@ -91,30 +93,27 @@ func (s *Store) Sweep(ctx context.Context) error {
 	defer s.sweeping.hurried()()
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
-	return s.sweep(ctx, func(time.Duration) {}, false)
+	return errors.Join(s.sweep(ctx, func(time.Duration) {}), s.flushSwept(ctx))
 }
 
-// WaitSwept waits until what RemoveAll has left to the background is done, at its own pace.
+// WaitSwept waits until what RemoveAll and Discard have left to the background is done, at its own pace.
 func (s *Store) WaitSwept() {
 	for s.sweeping.under.Load() > 0 {
 		s.sweeping.end()
 	}
 }
 
-func (s *Store) sweep(ctx context.Context, pause func(time.Duration), few bool) error {
+func (s *Store) sweep(ctx context.Context, pause func(time.Duration)) error {
 	pending, err := s.pending()
 	if err != nil {
 		return err
 	}
 	for _, id := range pending {
 		begin := time.Now()
-		s.collectOne(ctx, id) // all of them are settled together, below
+		s.collectOne(ctx, id) // all of them are settled together, by who calls
 		pause(pauseAfter(time.Since(begin)))
 	}
-	if len(pending) == 0 || few && s.swept.count() < maxSwept {
-		return nil
-	}
-	return s.flushSwept(ctx)
+	return nil
 }
 
 // pending are the volumes whose removal is committed and not done.
