@@ -361,13 +361,6 @@ type Gauger interface {
 	Gauge(ctx context.Context) error
 }
 
-// Deferrer is a Driver that does some of what it answers for afterwards: what nobody has to wait for, and what is lost by a crash
-// without being missed. Close has all of it done.
-type Deferrer interface {
-	// CatchUp waits until what was answered for before is done.
-	CatchUp()
-}
-
 // Roomy is a Driver that refuses new volumes while there is still room to remove old
 // ones. Room is that refusal, or nil; it is cheap. Create asks it itself.
 type Roomy interface {

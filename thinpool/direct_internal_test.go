@@ -12,15 +12,8 @@ import (
 
 // TestDirectReaderGivesItsMemoryBack: reading the same again needs no new memory, and little is kept of what a long look took.
 func TestDirectReaderGivesItsMemoryBack(t *testing.T) {
-	dir := os.Getenv("BSTEST_DIR") // a tmpfs may not have direct I/O
-	if dir == "" {
-		dir = "/var/tmp"
-	}
-	dir, err := os.MkdirTemp(dir, "bstest-direct-")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	const chunks = chunkCount + 3 // some take the place of others
-	path := filepath.Join(dir, "device")
+	path := filepath.Join(t.TempDir(), "device")
 	var text []byte
 	for i := range chunks {
 		text = append(text, bytes.Repeat([]byte{byte(i), byte(i >> 8)}, chunkSize/2)...)

@@ -106,10 +106,17 @@ func (e *env) reserve() {
 	}
 }
 
+// Deferrer is a driver that does afterwards some of what it answers for, and what a crash loses without its being missed. Close has
+// all of it done; tests that look or count wait for it.
+type Deferrer interface {
+	// CatchUp waits until what was answered for before is done.
+	CatchUp()
+}
+
 // catchUp has what operations leave for afterwards counted as theirs.
 func (e *env) catchUp() {
 	e.s.WaitSwept()
-	if d, ok := e.s.Driver().(snapshot.Deferrer); ok {
+	if d, ok := e.s.Driver().(Deferrer); ok {
 		d.CatchUp()
 	}
 }

@@ -42,7 +42,6 @@ var (
 	_ snapshot.Stacker  = (*driver)(nil)
 	_ snapshot.Readier  = (*driver)(nil)
 	_ snapshot.Gauger   = (*driver)(nil)
-	_ snapshot.Deferrer = (*driver)(nil)
 )
 
 // parallel bounds the removals under way: each waits for the kernel's grace periods, not for the processor.
@@ -262,7 +261,7 @@ func (d *driver) deactivateIdle(ctx context.Context) (left int, err error) {
 	return left, errors.Join(errs...)
 }
 
-// CatchUp waits for the devices of volumes that were sealed to be gone.
+// CatchUp waits for the devices of volumes that were sealed to be gone, for tests: see drivertest.Deferrer.
 func (d *driver) CatchUp() { d.pool.WaitRetired() }
 
 // Close takes idle devices and the pool away. While a volume is in use the pool stays for it, and Open takes over.

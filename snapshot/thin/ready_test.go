@@ -8,6 +8,7 @@ import (
 
 	"blockstore.dev/blockstore/dm"
 	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/drivertest"
 )
 
 // TestReady: a device that was made ahead is looked at and used, and no device is there that nobody has asked for.
@@ -45,7 +46,7 @@ func TestReady(t *testing.T) {
 	t.Run("sealed unused", func(t *testing.T) {
 		v := ready(18)
 		require.NoError(t, d.Seal(t.Context(), v))
-		d.(snapshot.Deferrer).CatchUp()
+		d.(drivertest.Deferrer).CatchUp()
 		require.False(t, active(v.ID))
 		v.Sealed = true
 		s.with(v, true, func(string) {})
