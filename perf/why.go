@@ -30,7 +30,7 @@ var reasons = []reason{
 	},
 	{
 		regexp.MustCompile(`devicemapper: \d+ creates by \d+ goroutines`),
-		"a look at the pool for each and commits of the catalog come to what the floor calls, and one processor does it all",
+		"each waits for a look at the pool and for a commit of the catalog that it shares, which the floor has not",
 	},
 	{
 		regexp.MustCompile(`tar -x`),
