@@ -166,8 +166,8 @@ func (m *mains) listen(out io.Reader, target string) speech {
 			begun[f[1]] = time.Now()
 			if f[1] == target {
 				once.Do(func() {
-					usual := m.took[target]
-					if usual == 0 {
+					usual, known := m.took[target]
+					if !known {
 						usual = 2 * time.Second
 					}
 					time.AfterFunc(time.Duration(m.random.Int64N(int64(usual+usual/4))), func() {
@@ -178,7 +178,10 @@ func (m *mains) listen(out io.Reader, target string) speech {
 			}
 		case f[0] == done:
 			said.in = f[1] + ", done"
-			m.took[f[1]] = time.Since(begun[f[1]])
+			// A machine may be heard of late, of the beginning and the end at once; and an operation that the life before had begun ends without.
+			if at, ok := begun[f[1]]; ok {
+				m.took[f[1]] = max(time.Since(at), 10*time.Millisecond)
+			}
 		}
 	}
 	select {
