@@ -53,6 +53,17 @@ type tier struct {
 
 func newTier(name string) *tier { return &tier{name: name, results: map[testKey]result{}} }
 
+// only is the part of a tier that is about one package.
+func (t *tier) only(pkg string) *tier {
+	part := newTier(t.name)
+	for key, r := range t.results {
+		if key.pkg == pkg {
+			part.results[key] = r
+		}
+	}
+	return part
+}
+
 // collector turns events into results.
 type collector struct {
 	tier    *tier

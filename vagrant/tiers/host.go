@@ -12,16 +12,22 @@ import (
 	"time"
 )
 
-// runHost runs the packages' tests on the machine's own kernel. dir is where
-// the tests put their files.
-func runHost(ctx context.Context, o options, dir string, flags []string) (*tier, error) {
-	t := newTier(hostTier)
+// runHost runs the packages' tests on the machine's own kernel, and calls ended after each
+// package. dir is where the tests put their files.
+func runHost(ctx context.Context, o options, dir string, t *tier, flags []string, ended func(pkg string)) error {
+	tell := progress(os.Stdout, t.name)
+	notify := func(key testKey, r result) {
+		tell(key, r)
+		if key.test == "" {
+			ended(key.pkg)
+		}
+	}
 	args := slices.Concat([]string{"test", "-json", failpoints, "-timeout=" + o.timeout.String()}, flags, o.packages)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "BSTEST_DIR="+dir, "CGO_ENABLED=0",
 		// Building with TMPDIR in the tests' directory would look like a leak.
 		"GOTMPDIR="+os.TempDir())
-	return t, collect(ctx, cmd, newCollector(t, progress(os.Stdout, t.name)), "")
+	return collect(ctx, cmd, newCollector(t, notify), "")
 }
 
 // collect runs a command that prints test events. Its status matters only

@@ -48,7 +48,7 @@ type machines struct {
 	o      options
 	work   string
 	gather *gatherer
-	slots  chan struct{}
+	queue  *queue
 	wg     sync.WaitGroup
 	begun  time.Time
 	builds sync.Map // of package to *built
@@ -61,7 +61,7 @@ func newMachines(o options, k kernel) (*machines, error) {
 	}
 	t := newTier(k.tier)
 	return &machines{
-		kernel: k, o: o, work: work, slots: make(chan struct{}, k.machines), begun: time.Now(),
+		kernel: k, o: o, work: work, queue: newQueue(), begun: time.Now(),
 		gather: &gatherer{tier: t, tell: progress(os.Stdout, t.name)},
 	}, nil
 }
@@ -73,13 +73,34 @@ func runMachines(ctx context.Context, o options, k kernel, selection map[string]
 	if err != nil {
 		return newTier(k.tier), err
 	}
-	for _, run := range m.deal(selection) {
-		m.slots <- struct{}{}
+	m.add(selection)
+	m.start(ctx, k.machines)
+	return m.end()
+}
+
+// add has a selection run as soon as there is a machine for it.
+func (m *machines) add(selection map[string][]string) { m.queue.add(m.deal(selection)...) }
+
+// start has so many more machines run at a time.
+func (m *machines) start(ctx context.Context, n int) {
+	for range n {
 		m.wg.Go(func() {
-			defer func() { <-m.slots }()
-			m.run(ctx, run)
+			for {
+				run, ok := m.queue.next()
+				if !ok {
+					return
+				}
+				if ctx.Err() == nil {
+					m.run(ctx, run)
+				}
+			}
 		})
 	}
+}
+
+// end waits until all has run that was added.
+func (m *machines) end() (*tier, error) {
+	m.queue.close()
 	m.wg.Wait()
 	m.gather.tier.seconds = time.Since(m.begun).Seconds()
 	return m.gather.tier, errors.Join(append(m.gather.errs, os.RemoveAll(m.work))...)
@@ -227,6 +248,9 @@ func goOutput(ctx context.Context, args ...string) (string, error) {
 
 // listPackages expands patterns such as ./... to import paths.
 func listPackages(ctx context.Context, patterns []string) ([]string, error) {
+	if len(patterns) == 0 {
+		return nil, nil
+	}
 	out, err := goOutput(ctx, append([]string{"list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}"}, patterns...)...)
 	if err != nil {
 		return nil, err

@@ -121,8 +121,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	return o, nil
 }
 
-// testAll runs the host tier, then tiers in machines for what it skipped, and
-// reports.
+// testAll runs the host tier, and tiers in machines for what it skipped, and reports.
 func testAll(ctx context.Context, o options, hostFlags []string, more ...string) (err error) {
 	before, err := takeTraces()
 	if err != nil {
@@ -136,43 +135,62 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 		return err
 	}
 	defer func() { err = errors.Join(err, sweep(dir)) }()
-	host, hostErr := runHost(ctx, o, dir, hostFlags)
-	tiers, errs := []*tier{host}, []error{hostErr}
-	for _, name := range more {
-		if ctx.Err() != nil {
-			break
-		}
-		t, err := runTier(ctx, o, name, tiers)
-		errs = append(errs, err)
-		if t != nil {
-			tiers = append(tiers, t)
-		}
-	}
+	tiers, errs := runTiers(ctx, o, dir, hostFlags, more)
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	return report(os.Stdout, tiers, append(compact(errs), leaks(before, dir, "bstest", "blockstore")...))
 }
 
-// runTier runs a tier in machines after the others, or returns nil when none
-// has left anything to it.
-func runTier(ctx context.Context, o options, name string, before []*tier) (*tier, error) {
-	whole, err := wholePackages(ctx, o, name)
+// runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it a
+// machine of User Mode Linux runs what the packages before it have left to that. The virtual machine comes last.
+func runTiers(ctx context.Context, o options, dir string, hostFlags, more []string) (tiers []*tier, errs []error) {
+	host := newTier(hostTier)
+	var uml *machines
+	left := func(string) {}
+	if slices.Contains(more, umlTier) {
+		whole, err := listPackages(ctx, o.umlAll)
+		if err == nil {
+			uml, err = newMachines(o, umlKernel(o))
+		}
+		if err != nil {
+			return nil, []error{err}
+		}
+		uml.start(ctx, 1)
+		left = func(pkg string) { uml.add(umlSelection(host.only(pkg), whole, o.umlLeave)) }
+	}
+	err := runHost(ctx, o, dir, host, hostFlags, left)
+	tiers, errs = append(tiers, host), append(errs, err)
+	if uml != nil {
+		uml.start(ctx, uml.machines-1)
+		t, err := uml.end()
+		errs = append(errs, err)
+		if len(t.results) > 0 {
+			tiers = append(tiers, t)
+		}
+	}
+	if slices.Contains(more, vmTier) && ctx.Err() == nil {
+		vm, err := runVM(ctx, o, tiers)
+		errs = append(errs, err)
+		if vm != nil {
+			tiers = append(tiers, vm)
+		}
+	}
+	return tiers, errs
+}
+
+// runVM runs the vm tier after the others, or returns nil when none has left anything to it.
+func runVM(ctx context.Context, o options, before []*tier) (*tier, error) {
+	whole, err := listPackages(ctx, o.vmAll)
 	if err != nil {
 		return nil, err
 	}
-	k := umlKernel(o)
-	selection := umlSelection(before[0], whole, o.umlLeave)
-	if name == vmTier {
-		var flags map[string][]string
-		leaveOut(before, o.vmLeave)
-		selection, flags = vmSelection(before, whole)
-		k = vmKernel(o, flags)
-	}
+	leaveOut(before, o.vmLeave)
+	selection, flags := vmSelection(before, whole)
 	if len(selection) == 0 {
 		return nil, nil
 	}
-	return runMachines(ctx, o, k, selection)
+	return runMachines(ctx, o, vmKernel(o, flags), selection)
 }
 
 // leaveOut has the report say of tests that the vm tier is not to run why that is.
@@ -185,18 +203,6 @@ func leaveOut(tiers []*tier, which *regexp.Regexp) {
 			}
 		}
 	}
-}
-
-// wholePackages are those all of whose tests run in a tier.
-func wholePackages(ctx context.Context, o options, name string) ([]string, error) {
-	patterns := o.umlAll
-	if name == vmTier {
-		patterns = o.vmAll
-	}
-	if len(patterns) == 0 {
-		return nil, nil
-	}
-	return listPackages(ctx, patterns)
 }
 
 // testWhole runs all tests of the packages in machines.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -146,6 +147,7 @@ func report(w io.Writer, tiers []*tier, more []error) error {
 			more = append(more, fmt.Errorf("tier %s: nothing ran", t.name))
 		}
 	}
+	printSlowest(w, tiers)
 	printSkips(w, joined)
 	conformanceOf(tiers).print(w)
 	more = append(more, inexcusable(tiers, joined)...)
@@ -188,6 +190,30 @@ func printTier(w io.Writer, t *tier) {
 		fmt.Fprintf(table, "  %d\t%d\t%d\t%.1f\t  %s\n", c.passed, c.failed, c.skipped, t.results[key].seconds, key.pkg)
 	}
 	_ = table.Flush() // to the terminal; a failure there has nobody to be told
+}
+
+// printSlowest lists the tests, without those below others, that took longest in any tier, since they are what to look at
+// when the run takes too long.
+func printSlowest(w io.Writer, tiers []*tier) {
+	const most = 25
+	type took struct {
+		seconds    float64
+		tier, test string
+	}
+	var all []took
+	for _, t := range tiers {
+		for _, key := range sortedKeys(t.results) {
+			if r := t.results[key]; key.test != "" && !strings.Contains(key.test, "/") && r.seconds >= 1 {
+				all = append(all, took{r.seconds, t.name, key.String()})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b took) int { return cmp.Compare(b.seconds, a.seconds) })
+	heading := "\ntook longest:\n"
+	for _, t := range all[:min(len(all), most)] {
+		fmt.Fprintf(w, "%s  %6.1f s  %-4s  %s\n", heading, t.seconds, t.tier, t.test)
+		heading = ""
+	}
 }
 
 // printSkips lists what no tier ran.

@@ -126,8 +126,8 @@ func TestWantingZFSInTheVMIsAFailure(t *testing.T) {
 
 func TestDealOut(t *testing.T) {
 	assert.Equal(t, []machineRun{
-		{pkg: "a", run: "^TestCrashExt4$"},
 		{pkg: "a", run: "^TestConformance$"},
+		{pkg: "a", run: "^TestCrashExt4$"},
 		{pkg: "a", run: "^TestX$|^TestY$|^TestCrashExt4$/^One$"},
 		{pkg: "whole"},
 	}, dealOut(map[string][]string{"whole": nil, "a": {"^TestX$", "^TestConformance$", "^TestCrashExt4$", "^TestY$", "^TestCrashExt4$/^One$"}}))
@@ -148,4 +148,14 @@ func TestLeaveOut(t *testing.T) {
 	var text strings.Builder
 	require.NoError(t, report(&text, []*tier{host, vm}, nil))
 	require.Contains(t, text.String(), "p/slow TestA: left to `make test-vm`")
+}
+
+// TestSlowest: tests of all tiers, the longest first, and none that are below others.
+func TestSlowest(t *testing.T) {
+	text, err := reported([]*tier{
+		of(hostTier, map[string]result{"p": {outcome: passed, seconds: 40}, "p TestA": {outcome: passed, seconds: 30.04}, "p TestA/x": {outcome: passed, seconds: 29}, "p TestB": yes}),
+		of(umlTier, map[string]result{"p TestC": {outcome: passed, seconds: 31}}),
+	})
+	require.NoError(t, err)
+	assert.Contains(t, text, "took longest:\n    31.0 s  uml   p TestC\n    30.0 s  host  p TestA\n\n")
 }

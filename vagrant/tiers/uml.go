@@ -36,9 +36,9 @@ func umlSelection(host *tier, whole []string, leave *regexp.Regexp) map[string][
 
 // alone are the tests that take minutes in a machine: each gets a machine of its own, so
 // that they run beside each other and share no time limit.
-var alone = regexp.MustCompile(`^\^Test((Conformance|Crash|RealImage|PowerCut|Kill|DeviceErrors|Full(Data|Metadata)|(Docker|Containerd)[A-Z])\w*\$$|Scripts)`)
+var alone = regexp.MustCompile(`^\^Test((Conformance|Crash|RealImage|PowerCut|Kill|DeviceErrors|(Docker|Containerd)[A-Z])\w*\$$|Full\w+\$|Scripts)`)
 
-// dealOut deals a selection out to machines, those that take longest first.
+// dealOut deals a selection out to machines.
 func dealOut(selection map[string][]string) []machineRun {
 	var long, short []machineRun
 	for _, pkg := range slices.Sorted(maps.Keys(selection)) {
@@ -54,16 +54,5 @@ func dealOut(selection map[string][]string) []machineRun {
 			short = append(short, machineRun{pkg: pkg, run: strings.Join(rest, "|")})
 		}
 	}
-	// The crash programmes take longest of all: begun last they would run alone at the end.
-	isCrash := func(r machineRun) bool { return strings.HasPrefix(r.run, "^TestCrash") }
-	slices.SortStableFunc(long, func(a, b machineRun) int {
-		switch {
-		case isCrash(a) == isCrash(b):
-			return 0
-		case isCrash(a):
-			return -1
-		}
-		return 1
-	})
 	return append(long, short...)
 }
