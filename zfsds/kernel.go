@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ type request struct {
 	fields    func(*ioctl.ZFSBuffer)
 	// room for a result; none: it is not read.
 	room int
-	// repeat after EINTR: what only reads.
+	// repeat after EINTR: what only reads, or does what is left to do.
 	repeat bool
 }
 
@@ -86,7 +87,12 @@ func (k *kernel) once(r request, source []byte, room int) (*ioctl.ZFSBuffer, *nv
 
 // act issues a request that changes something.
 func (k *kernel) act(number uintptr, name string, arguments *nvlist.List) error {
-	_, result, err := k.do(request{number: number, name: name, arguments: arguments, room: firstRoom})
+	return k.change(request{number: number, name: name, arguments: arguments})
+}
+
+func (k *kernel) change(r request) error {
+	r.room = firstRoom
+	_, result, err := k.do(r)
 	if err == nil {
 		return nil
 	}
@@ -152,12 +158,32 @@ func (k *kernel) snapshot(_ context.Context, names []string, p Properties) error
 	return k.act(ioctl.ZFS_IOC_SNAPSHOT, poolOf(names[0]), arguments)
 }
 
+// destroySnapshots hears no signals, of which Go's scheduler alone sends some: the module destroys by a program that a signal
+// cancels, with EINTR. One that no thread can keep from itself, such as SIGSTOP, has it done once more, which passes over
+// those that are gone.
 func (k *kernel) destroySnapshots(_ context.Context, names []string, deferred bool) error {
 	arguments := new(nvlist.List).Set("snaps", flags(names))
 	if deferred {
 		arguments.Set("defer", nvlist.Flag{})
 	}
-	return k.act(ioctl.ZFS_IOC_DESTROY_SNAPS, poolOf(names[0]), arguments)
+	return undisturbed(func() error {
+		return k.change(request{number: ioctl.ZFS_IOC_DESTROY_SNAPS, name: poolOf(names[0]), arguments: arguments, repeat: true})
+	})
+}
+
+// undisturbed runs fn on a thread that gets no signals; those to the process go to others.
+func undisturbed(fn func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, before unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before); err != nil {
+		return err
+	}
+	defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }() // what it was is valid
+	return fn()
 }
 
 func (k *kernel) destroy(_ context.Context, name string) error {

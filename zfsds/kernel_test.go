@@ -120,7 +120,7 @@ func TestResultsGrow(t *testing.T) {
 	require.ErrorIs(t, err, unix.ENOMEM, "growing has an end")
 }
 
-func TestInterruptedReadsAreRepeated(t *testing.T) {
+func TestInterruptedRequests(t *testing.T) {
 	calls := 0
 	h := module(func(uintptr, *ioctl.ZFSBuffer, *nvlist.List) (*nvlist.List, error) {
 		if calls++; calls < 3 {
@@ -131,6 +131,9 @@ func TestInterruptedReadsAreRepeated(t *testing.T) {
 	_, err := h.Stat(t.Context(), "p/a")
 	require.NoError(t, err)
 	require.Equal(t, 3, calls)
+	calls = 0
+	require.NoError(t, h.DestroySnapshots(t.Context(), true, "p/a@s", "p/a@t"))
+	require.Equal(t, 3, calls, "those that are gone are passed over")
 	require.ErrorIs(t, answering(unix.EINTR).handle(t).Destroy(t.Context(), "p/a"), unix.EINTR, "not what may be done already")
 }
 

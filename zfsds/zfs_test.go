@@ -7,9 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -35,6 +38,7 @@ func TestBothWays(t *testing.T) {
 		{"Usage", caseUsage},
 		{"Quota", caseQuota},
 		{"Holds", caseHolds},
+		{"Signals", caseSignals},
 		{"Rollback", caseRollback},
 		{"Promote", casePromote},
 		{"Streams", caseStreams},
@@ -403,6 +407,33 @@ func caseHolds(t *testing.T, w *world) {
 	require.ErrorIs(t, err, ErrNotFound, "the last hold let it go")
 	require.ErrorIs(t, w.Hold(ctx, s, ""), ErrInvalid)
 	require.NoError(t, w.Destroy(ctx, fs))
+}
+
+// caseSignals: a thread that gets signals all the time destroys its snapshots all the same.
+func caseSignals(t *testing.T, w *world) {
+	fs := w.create(t, "signals")
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	thread, stop := unix.Gettid(), make(chan struct{})
+	var senders sync.WaitGroup
+	senders.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				_ = unix.Tgkill(unix.Getpid(), thread, unix.SIGURG) // as Go's scheduler does
+			}
+		}
+	})
+	defer func() {
+		close(stop)
+		senders.Wait()
+	}()
+	for range 5 {
+		require.NoError(t, w.DestroySnapshots(t.Context(), false, w.snap(t, fs+"@a"), w.snap(t, fs+"@b")))
+	}
+	require.NoError(t, w.Destroy(t.Context(), fs))
 }
 
 func caseRollback(t *testing.T, w *world) {
