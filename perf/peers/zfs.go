@@ -26,11 +26,6 @@ func zfsModule(ctx context.Context) error {
 	return err
 }
 
-// zfsProperties are those of our own store's datasets that are not the default.
-func zfsProperties() zfsds.Properties {
-	return zfsds.Properties{"mountpoint": "legacy", "atime": "off", "xattr": "sa", "acltype": "posix", "dnodesize": "auto", "compression": "lz4"}
-}
-
 // zpool makes the site's pool, on a loop device.
 func (s *Site) zpool(ctx context.Context) (h *zfsds.Handle, pool string, err error) {
 	file := filepath.Join(s.Dir, "disk.img")
@@ -48,7 +43,7 @@ func (s *Site) zpool(ctx context.Context) (h *zfsds.Handle, pool string, err err
 	}
 	s.Undo.Add("what is open of ZFS", h.Close)
 	pool = strings.ReplaceAll(s.KernelName, "/", "-")
-	if err := h.CreatePool(ctx, zfsds.PoolOptions{Name: pool, Devices: []string{loop.Path()}, Properties: zfsProperties()}); err != nil {
+	if err := h.CreatePool(ctx, zfsds.PoolOptions{Name: pool, Devices: []string{loop.Path()}, Properties: zfs.Properties()}); err != nil {
 		return nil, "", err
 	}
 	s.Undo.Add("pool "+pool, func() error {

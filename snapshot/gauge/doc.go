@@ -1,5 +1,6 @@
 // Package gauge makes a file system without content whose statfs(2) says how full
-// something else is: a thin pool, which no file system of the machine shows.
+// something else is: a thin pool, which no file system of the machine shows, or a ZFS
+// dataset with all that is below it, of which each mount shows its own part.
 //
 // kubelet decides by statfs of a directory when to remove images and pods (containerd's
 // exports.root; cadvisor's fs.GetDirFsInfo, which knows ext4 by its device). The file

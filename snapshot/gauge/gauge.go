@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -25,9 +26,11 @@ const (
 	passes = 3
 )
 
-// Gauge is the file system at a directory. It is not safe for concurrent use.
+// Gauge is the file system at a directory. It is safe for concurrent use.
 type Gauge struct {
-	dir     string
+	dir string
+
+	mu      sync.Mutex
 	total   int64
 	image   *os.File // without a name
 	ballast *os.File
@@ -45,10 +48,23 @@ func Clear(dir string) error {
 	return err
 }
 
+// Remove takes away the directory, too, with whatever a process that died has left. One that is not there is no error.
+func Remove(dir string) error {
+	if err := Clear(dir); err != nil {
+		return err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // Show has statfs say that used of total bytes are taken. It is off by 0.2 % at most, and
 // more only where less than that is used: the file system's own blocks are not free. A new
 // total makes the file system anew, by mkfs.ext4; otherwise no program runs.
 func (g *Gauge) Show(ctx context.Context, total, used int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if total -= total % block; total != g.total {
 		if err := g.renew(ctx, total); err != nil {
 			return fmt.Errorf("showing how full the store is at %s: %w", g.dir, err)
@@ -62,6 +78,12 @@ func (g *Gauge) Show(ctx context.Context, total, used int64) error {
 
 // Close takes the file system away, whoever looks at it. The directory stays.
 func (g *Gauge) Close() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.close()
+}
+
+func (g *Gauge) close() error {
 	var err error
 	if g.ballast != nil {
 		err = errors.Join(g.ballast.Close(), mount.Detach(g.dir))
@@ -75,7 +97,7 @@ func (g *Gauge) Close() error {
 
 // renew makes the file system, of that size.
 func (g *Gauge) renew(ctx context.Context, total int64) (err error) {
-	if err := errors.Join(g.Close(), os.MkdirAll(g.dir, 0o755)); err != nil {
+	if err := errors.Join(g.close(), os.MkdirAll(g.dir, 0o755)); err != nil {
 		return err
 	}
 	if g.image, err = sparse(filepath.Dir(g.dir), total); err != nil {
@@ -83,7 +105,7 @@ func (g *Gauge) renew(ctx context.Context, total int64) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, g.Close())
+			err = errors.Join(err, g.close())
 		}
 	}()
 	back := "/proc/self/fd/" + strconv.Itoa(int(g.image.Fd()))

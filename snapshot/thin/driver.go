@@ -28,8 +28,7 @@ type driver struct {
 	// active are the volumes (VolumeID) whose devices this process has made and not taken away again. Others may have.
 	active sync.Map
 
-	gauging sync.Mutex
-	gauge   *gauge.Gauge
+	gauge *gauge.Gauge
 }
 
 var (
@@ -267,8 +266,6 @@ func (d *driver) CatchUp() { d.pool.WaitRetired() }
 // Close takes idle devices and the pool away. While a volume is in use the pool stays for it, and Open takes over.
 // Somebody else's pool stays in any case, and is let go.
 func (d *driver) Close(ctx context.Context) error {
-	d.gauging.Lock()
-	defer d.gauging.Unlock()
 	gaugeErr := d.gauge.Close()
 	left, err := d.deactivateIdle(ctx)
 	if err == nil && (left == 0 || d.config.Pool.Share != nil) {

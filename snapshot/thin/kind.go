@@ -243,13 +243,7 @@ func (k Kind) Destroy(ctx context.Context, o snapshot.OpenOptions) error {
 	if err := (place{kind: k, client: client, root: o.Root}).destroy(ctx, c); err != nil {
 		return translate(err)
 	}
-	if err := gauge.Clear(gaugeDir(o.Root)); err != nil {
-		return err
-	}
-	if err := os.Remove(gaugeDir(o.Root)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return translate(err)
-	}
-	return nil
+	return translate(gauge.Remove(gaugeDir(o.Root)))
 }
 
 // parseConfig reads what Init returned; without it, of an Init that was cut short, what it noted of others' devices, or

@@ -234,8 +234,6 @@ func (d *driver) Status(ctx context.Context) (snapshot.Status, error) {
 
 // Gauge shows the pool's data space.
 func (d *driver) Gauge(ctx context.Context) error {
-	d.gauging.Lock()
-	defer d.gauging.Unlock()
 	st, err := d.pool.Status(ctx)
 	if err != nil {
 		return translate(err)

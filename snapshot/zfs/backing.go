@@ -43,6 +43,7 @@ type places struct {
 	driver string // everything below
 	image  string // the loopback file
 	note   string // the file with the dataset's name, for Destroy
+	gauge  string // where statfs(2) tells how full the dataset is, while the driver shows it
 }
 
 func placesOf(root string) (places, error) {
@@ -51,7 +52,9 @@ func placesOf(root string) (places, error) {
 		return places{}, err
 	}
 	driver := filepath.Join(root, "driver")
-	return places{driver: driver, image: filepath.Join(driver, "zfs.img"), note: filepath.Join(driver, "dataset")}, nil
+	return places{
+		driver: driver, image: filepath.Join(driver, "zfs.img"), note: filepath.Join(driver, "dataset"), gauge: filepath.Join(driver, "gauge"),
+	}, nil
 }
 
 func (p places) file() loopback.File { return loopback.File(p.image) }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/failpoint"
+	"blockstore.dev/blockstore/snapshot/gauge"
 	"blockstore.dev/blockstore/snapshot/mount"
 	"blockstore.dev/blockstore/zfsds"
 )
@@ -21,6 +23,9 @@ type driver struct {
 	places places
 	zfs    *zfsds.Handle
 	root   dataset
+	gauge  *gauge.Gauge
+	// shown is the total that the gauge shows, 0 for none yet.
+	shown atomic.Int64
 }
 
 // loopDriver is one on a pool of our own, which can grow and be trimmed.
@@ -30,6 +35,7 @@ var (
 	_ snapshot.Driver  = (*driver)(nil)
 	_ snapshot.Roomy   = (*driver)(nil)
 	_ snapshot.Locator = (*driver)(nil)
+	_ snapshot.Gauger  = (*driver)(nil)
 	_ snapshot.Grower  = loopDriver{}
 	_ snapshot.Trimmer = loopDriver{}
 )
@@ -49,12 +55,15 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (_ snapshot.Driv
 	if err != nil {
 		return nil, translate(err, "zfs: open")
 	}
-	d := &driver{config: c, places: p, zfs: h, root: dataset(c.Dataset)}
+	d := &driver{config: c, places: p, zfs: h, root: dataset(c.Dataset), gauge: gauge.At(p.gauge)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close(context.WithoutCancel(ctx)))
 		}
 	}()
+	if err := gauge.Clear(p.gauge); err != nil {
+		return nil, err
+	}
 	if err := d.bringUp(ctx); err != nil {
 		return nil, err
 	}
@@ -90,9 +99,9 @@ func (*driver) Name() string { return name }
 
 // Close exports a pool of the store's own, unless something of it is mounted.
 func (d *driver) Close(ctx context.Context) error {
-	var err error
+	err := d.gauge.Close()
 	if d.config.Loopback {
-		err = d.takeDown(ctx)
+		err = errors.Join(err, d.takeDown(ctx))
 	}
 	return errors.Join(err, d.zfs.Close())
 }

@@ -76,6 +76,9 @@ func (k Kind) Init(ctx context.Context, o snapshot.InitOptions) (_ json.RawMessa
 	if err != nil {
 		return nil, err
 	}
+	if err := os.Mkdir(p.gauge, 0o755); err != nil {
+		return nil, errors.Join(err, k.Destroy(context.WithoutCancel(ctx), snapshot.OpenOptions{Root: o.Root, StoreID: o.StoreID}))
+	}
 	return json.Marshal(c)
 }
 
@@ -113,14 +116,21 @@ type builder struct {
 	parent string // "" for a pool of its own
 }
 
-// properties are those of the store's dataset, which volumes inherit.
-func (b builder) properties() zfsds.Properties {
+// Properties are those of a store's dataset, which volumes inherit.
+func Properties() zfsds.Properties {
 	return zfsds.Properties{
 		"mountpoint": "legacy", "atime": "off", "xattr": "sa", "acltype": "posix", "dnodesize": "auto",
 		"compression": "lz4", "recordsize": "131072", "snapdir": "hidden",
 		"devices": "on", "setuid": "on", "exec": "on", "readonly": "off",
-		"com.sun:auto-snapshot": "false", storeProperty: b.o.StoreID,
+		"com.sun:auto-snapshot": "false",
 	}
+}
+
+// properties are those, and whose the dataset is.
+func (b builder) properties() zfsds.Properties {
+	p := Properties()
+	p[storeProperty] = b.o.StoreID
+	return p
 }
 
 // build makes the dataset and the base in it. The note comes first, so that Destroy finds what a

@@ -32,6 +32,27 @@ func (d *driver) Status(ctx context.Context) (snapshot.Status, error) {
 	return status, err
 }
 
+// Gauge shows what the store's dataset may have: what it has in use and what is available to it. Both move by a little with
+// every write of anybody's into the pool, so another total is shown when it is off by a hundredth; what is free is
+// always exact.
+func (d *driver) Gauge(ctx context.Context) error {
+	all, err := d.zfs.Get(ctx, string(d.root))
+	if err != nil {
+		return translate(err, "zfs: gauge")
+	}
+	total := showTotal(d.shown.Load(), int64(all.Used+all.Available), int64(all.Available))
+	d.shown.Store(total)
+	return d.gauge.Show(ctx, total, total-int64(all.Available))
+}
+
+// showTotal is the total to show where shown was the last one.
+func showTotal(shown, total, free int64) int64 {
+	if off := total - shown; shown >= free && max(off, -off) <= shown/100 {
+		return shown
+	}
+	return total
+}
+
 // problemOf says what a person must mend, "" for nothing. What is only freed slowly is none.
 func problemOf(p zfsds.Pool) string {
 	if p.Health == "ONLINE" {

@@ -396,3 +396,54 @@ func TestNames(t *testing.T) {
 	_, err := parseConfig([]byte("{}"))
 	require.True(t, errors.Is(err, snapshot.ErrCorrupt))
 }
+
+// TestGauge: statfs tells what is free of the store's dataset, and a refused Destroy leaves that alone.
+func TestGauge(t *testing.T) {
+	b := newBare(t)
+	dir := b.places.gauge
+	shows := func() (total, free int64) {
+		require.NoError(t, b.Gauge(t.Context()))
+		var fs unix.Statfs_t
+		require.NoError(t, unix.Statfs(dir, &fs))
+		require.EqualValues(t, unix.EXT4_SUPER_MAGIC, fs.Type)
+		return int64(fs.Blocks) * fs.Bsize, int64(fs.Bavail) * fs.Bsize
+	}
+	near := func(free int64) {
+		st, err := b.Status(t.Context())
+		require.NoError(t, err)
+		require.InDelta(t, st.Data.Total-st.Data.Used, free, float64(st.Data.Total)/500)
+	}
+	require.DirExists(t, dir, "from the beginning, for who configures containerd before the first server")
+	total, before := shows()
+	near(before)
+	v := b.make(20, base)
+	b.write(v, "large", 40<<20)
+	require.NoError(t, b.zfs.Sync(t.Context(), string(b.root)))
+	again, after := shows()
+	near(after)
+	require.Less(t, after, before-int64(20<<20))
+	require.Equal(t, total, again, "the total stands still")
+
+	ms, err := b.Activate(t.Context(), v, false)
+	require.NoError(t, err)
+	at := t.TempDir()
+	require.NoError(t, mount.All(ms, at))
+	require.ErrorIs(t, b.kind.Destroy(t.Context(), b.open), snapshot.ErrBusy)
+	shown, err := mount.Below(dir)
+	require.NoError(t, err)
+	require.Len(t, shown, 1, "a store that was not destroyed keeps it")
+	require.NoError(t, mount.Unmount(at))
+}
+
+func TestShowTotal(t *testing.T) {
+	for _, c := range []struct{ shown, total, free, want int64 }{
+		{0, 1000, 900, 1000},
+		{1000, 1009, 900, 1000},
+		{1000, 991, 900, 1000},
+		{1000, 1011, 900, 1011},
+		{1000, 989, 900, 989},
+		{1000, 1009, 1005, 1009}, // more is free than could be shown
+	} {
+		require.Equal(t, c.want, showTotal(c.shown, c.total, c.free), "%+v", c)
+	}
+}
