@@ -27,8 +27,8 @@
 // The uml tier runs the tests that the host skipped: on a host that has
 // everything it runs none. It begins with one machine beside the host tier, with the
 // packages that have ended there. The vm tier, by far the slowest, runs those whose
-// reason on another tier names what only it has, one package or long test at a time, in a
-// machine with systemd or udev where one of the reasons names that. It comes
+// reason on another tier names what only it has, each package or long test in a machine of its own,
+// with systemd or udev where one of the reasons names that. It comes
 // last, since beside the others it would take their processors. Packages given
 // with --uml-all or --vm-all run there as well, whole: their tests take
 // another driver on another kernel.

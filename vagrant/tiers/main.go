@@ -78,7 +78,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.BoolVar(&o.inVM, "in-vm", false, "gotest: run in the virtual machine")
 	flags.BoolVar(&o.logs, "log", false, "gotest: print what tests that passed have logged")
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
-	flags.IntVar(&o.machines, "machines", 2, "machines of User Mode Linux that run at a time")
+	flags.IntVar(&o.machines, "machines", 2, "machines that run at a time")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "time limit of one package's tests")
 	flags.DurationVar(&o.still, "still", 10*time.Minute, "time limit of a machine in which no test says anything")
 	flags.DurationVar(&o.vmTimeout, "vm-timeout", 20*time.Minute, "time limit of one package's tests in the virtual machine")

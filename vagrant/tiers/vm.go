@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// vmKernel is Debian's kernel with ZFS in QEMU. One machine at a time: by
-// emulation it takes the processors that there are.
+// vmKernel is Debian's kernel with ZFS in QEMU. By emulation one machine keeps about one of the host's processors busy,
+// although it has two.
 func vmKernel(o options, flags map[string][]string) kernel {
-	return kernel{tier: vmTier, program: o.vm, machines: 1, timeout: o.vmTimeout, deal: func(selection map[string][]string) []machineRun {
+	return kernel{tier: vmTier, program: o.vm, machines: o.machines, timeout: o.vmTimeout, deal: func(selection map[string][]string) []machineRun {
 		runs := dealOut(selection)
 		for i := range runs {
 			runs[i].flags = flags[runs[i].pkg]
