@@ -111,9 +111,9 @@ endif
 .PHONY: test-vm
 test-vm: deps build realimage containerds vmimage tools ## in a virtual machine, hours: what wants ZFS, udev or systemd, and VM_ALL; all of PKG's with ARGS
 ifneq ($(ARGS),)
-	bin/tiers gotest --in-vm --vm-timeout 2h $(PKG) -- $(ARGS)
+	bin/tiers gotest --in-vm --vm-timeout 3h --still 1h $(PKG) -- $(ARGS)
 else
-	bin/tiers vm --vm-timeout 2h $(addprefix --vm-all=,$(VM_ALL)) $(PKG)
+	bin/tiers vm --vm-timeout 3h --still 1h $(addprefix --vm-all=,$(VM_ALL)) $(PKG)
 ifeq ($(PKG),./...)
 	$(MAKE) test-power
 endif

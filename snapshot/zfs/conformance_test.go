@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -40,6 +41,9 @@ func factory() drivertest.Factory {
 	}
 	if os.Getenv("BLOCKSTORE_MACHINE") != "" {
 		f.Scale = 16 // an emulated processor, and every change waits for the pool
+	}
+	if scale, err := strconv.Atoi(os.Getenv("BSTEST_SCALE")); err == nil {
+		f.Scale = scale
 	}
 	return f
 }
