@@ -34,7 +34,7 @@ func (d *driver) Status(ctx context.Context) (snapshot.Status, error) {
 
 // Gauge shows what the store's dataset may have: what it has in use and what is available to it. Both move by a little with
 // every write of anybody's into the pool, so another total is shown when it is off by a hundredth; what is free is
-// always exact.
+// as good as the gauge.
 func (d *driver) Gauge(ctx context.Context) error {
 	all, err := d.zfs.Get(ctx, string(d.root))
 	if err != nil {
