@@ -164,7 +164,7 @@ vagrant-up: ## start and provision the Vagrant machine; BLOCKSTORE_BOX=local/blo
 .PHONY: vagrant-test
 vagrant-test: build tools ## all tests of PKG in the Vagrant machine that is up, with a report; ARGS are the test binaries'
 	mkdir -p out/vagrant
-	TMPDIR=$(CURDIR)/out/vagrant bin/tiers gotest --in-vm --vm vagrant/ssh --vm-timeout 3h $(PKG) $(if $(ARGS),-- $(ARGS))
+	TMPDIR=$(CURDIR)/out/vagrant bin/tiers gotest --in-vm --vm vagrant/ssh --machines 1 --vm-timeout 3h $(PKG) $(if $(ARGS),-- $(ARGS))
 
 .PHONY: vagrant-down
 vagrant-down: ## destroy the Vagrant machine
