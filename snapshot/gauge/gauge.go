@@ -76,6 +76,13 @@ func (g *Gauge) Show(ctx context.Context, total, used int64) error {
 	return nil
 }
 
+// Total is what is shown as the total, 0 while nothing is.
+func (g *Gauge) Total() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.total
+}
+
 // Close takes the file system away, whoever looks at it. The directory stays.
 func (g *Gauge) Close() error {
 	g.mu.Lock()

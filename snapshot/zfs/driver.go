@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -24,8 +23,6 @@ type driver struct {
 	zfs    *zfsds.Handle
 	root   dataset
 	gauge  *gauge.Gauge
-	// shown is the total that the gauge shows, 0 for none yet.
-	shown atomic.Int64
 }
 
 // loopDriver is one on a pool of our own, which can grow and be trimmed.

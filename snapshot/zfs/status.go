@@ -40,12 +40,11 @@ func (d *driver) Gauge(ctx context.Context) error {
 	if err != nil {
 		return translate(err, "zfs: gauge")
 	}
-	total := showTotal(d.shown.Load(), int64(all.Used+all.Available), int64(all.Available))
-	d.shown.Store(total)
+	total := showTotal(d.gauge.Total(), int64(all.Used+all.Available), int64(all.Available))
 	return d.gauge.Show(ctx, total, total-int64(all.Available))
 }
 
-// showTotal is the total to show where shown was the last one.
+// showTotal is the total to show in place of shown, the last one.
 func showTotal(shown, total, free int64) int64 {
 	if off := total - shown; shown >= free && max(off, -off) <= shown/100 {
 		return shown
