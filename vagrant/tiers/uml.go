@@ -40,19 +40,19 @@ var alone = regexp.MustCompile(`^\^Test((Conformance|Crash|RealImage|PowerCut|Ki
 
 // dealOut deals a selection out to machines.
 func dealOut(selection map[string][]string) []machineRun {
-	var long, short []machineRun
+	var runs []machineRun
 	for _, pkg := range slices.Sorted(maps.Keys(selection)) {
 		var rest []string
 		for _, test := range selection[pkg] {
 			if alone.MatchString(test) {
-				long = append(long, machineRun{pkg: pkg, run: test})
+				runs = append(runs, machineRun{pkg: pkg, run: test})
 			} else {
 				rest = append(rest, test)
 			}
 		}
 		if len(rest) > 0 || len(selection[pkg]) == 0 {
-			short = append(short, machineRun{pkg: pkg, run: strings.Join(rest, "|")})
+			runs = append(runs, machineRun{pkg: pkg, run: strings.Join(rest, "|")})
 		}
 	}
-	return append(long, short...)
+	return runs
 }
