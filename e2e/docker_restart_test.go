@@ -67,7 +67,8 @@ func TestDockerRestart(t *testing.T) {
 		d.docker("cp", filepath.Join(files, "log"), other+":/log")
 		require.Equal(t, "A /log", d.docker("diff", other), stop.name)
 		d.docker("stop", "-t", "0", other)
-		require.Len(t, s.mounted(), 1, "%s: a container that ended is mounted", stop.name)
+		// The plugin answers a Put before it unmounts.
+		require.Eventually(t, func() bool { return len(s.mounted()) == 1 }, patience, tick, "%s: a container that ended stays mounted", stop.name)
 		d.docker("start", other)
 		require.Equal(t, string(log), d.docker("exec", other, "cat", "/log")+"\n")
 		d.docker("rm", "-f", other)
@@ -106,7 +107,7 @@ func TestDockerStops(t *testing.T) {
 	require.Len(t, s.mounted(), 1, "the container goes on")
 	d.start()
 	require.Equal(t, "false", d.docker("inspect", "-f", "{{.State.Running}}", "box"))
-	require.Empty(t, s.mounted())
+	require.Eventually(t, func() bool { return len(s.mounted()) == 0 }, patience, tick, "a container that ended stays mounted")
 	d.docker("start", "box")
 	require.Equal(t, "kept", d.docker("exec", "box", "cat", "/file"))
 	d.docker("rm", "-f", "box")
