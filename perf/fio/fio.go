@@ -25,11 +25,13 @@ const (
 
 // Job says what a job file leaves open.
 type Job struct {
-	File string        // one of the job files
-	Dir  string        // where the file lies that is named "file"
-	Size int64         // that file's, in bytes
-	Time time.Duration // of each part of Steady, beside a fifth of it before that is not counted
-	// Requests are those of each other job.
+	File string // one of the job files
+	Dir  string // where the file lies that is named "file"
+	Size int64  // that file's, in bytes
+	Part string // of Steady: the only one that is run; "" for all
+	// Time is that of each part of Steady, beside a fifth of it before that is not counted.
+	Time time.Duration
+	// Requests are those of each other job, and of a part of Steady that has no Time.
 	Requests int
 }
 
@@ -50,12 +52,19 @@ func Run(ctx context.Context, j Job) ([]Result, error) {
 		return nil, err
 	}
 	// It would leave its verify state in the directory that it is started in.
-	cmd := exec.CommandContext(ctx, "fio", "--output-format=json", "-")
+	args := []string{"--output-format=json"}
+	if j.Part != "" {
+		args = append(args, "--section="+j.Part)
+	}
+	cmd := exec.CommandContext(ctx, "fio", append(args, "-")...)
 	cmd.Dir = j.Dir
 	cmd.Stdin = strings.NewReader(string(text))
 	cmd.Env = append(os.Environ(),
-		"DIR="+j.Dir, fmt.Sprint("SIZE=", j.Size), fmt.Sprint("REQUESTS=", j.Requests),
-		fmt.Sprintf("RUNTIME=%dms", max(1, j.Time.Milliseconds())), fmt.Sprintf("RAMP=%dms", j.Time.Milliseconds()/5))
+		"DIR="+j.Dir, fmt.Sprint("SIZE=", j.Size), fmt.Sprint("REQUESTS=", j.Requests), "TIMED=0", "RUNTIME=0", "RAMP=0")
+	if j.Time > 0 { // of names that stand there twice the last holds
+		cmd.Env = append(cmd.Env, "TIMED=1", "REQUESTS=0",
+			fmt.Sprintf("RUNTIME=%dms", max(1, j.Time.Milliseconds())), fmt.Sprintf("RAMP=%dms", j.Time.Milliseconds()/5))
+	}
 	said, err := perf.OutputOf(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("fio's job %s: %w", j.File, err)

@@ -44,10 +44,14 @@ func TestRun(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), make([]byte, 1<<20), 0o600))
-	for file, parts := range map[string]int{Database: 1, Queue: 1, Steady: 6} {
-		results, err := Run(t.Context(), Job{File: file, Dir: dir, Size: 1 << 20, Time: 100 * time.Millisecond, Requests: 10})
+	for j, parts := range map[Job]int{
+		{File: Database, Requests: 10}: 1, {File: Queue, Requests: 10}: 1,
+		{File: Steady, Time: 100 * time.Millisecond}: 6, {File: Steady, Part: "write", Requests: 10}: 1,
+	} {
+		j.Dir, j.Size = dir, 1<<20
+		results, err := Run(t.Context(), j)
 		require.NoError(t, err)
-		require.Len(t, results, parts, file)
+		require.Len(t, results, parts, j.File)
 		for _, r := range results {
 			assert.Positive(t, r.Requests, r.Name)
 			assert.Positive(t, r.Latency, r.Name)

@@ -159,6 +159,7 @@ func diskFor(volume int64) int64 { return 8*volume + 4<<30 }
 // least is as little as shows what one operation calls.
 func (s Scale) least() Scale {
 	s.FileSize, s.Layers, s.Operations, s.Burst, s.Files = mebibyte, 1, 1, min(s.Burst, 4), min(s.Files, 16)
+	s.FioTime = min(s.FioTime, 100*time.Millisecond)
 	return s
 }
 

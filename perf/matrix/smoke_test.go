@@ -143,7 +143,7 @@ func TestCounts(t *testing.T) {
 	require.NoError(t, err)
 	t.Setenv(asCounter, "1")
 	o := tiny(dir)
-	o.Workloads, o.Peers, o.Counter = []string{"W2", "W3", "W5", "W6", "W9", "W13"}, []string{peers.PlainBtrfs, "btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
+	o.Workloads, o.Peers, o.Counter = []string{"W2", "W3", "W5", "W6", "W9", "W13", "W14"}, []string{peers.PlainBtrfs, "btrfs-progs", peers.FloorOfBtrfs, peers.OursOnBtrfs}, []string{self}
 	report := smoke(t, o)
 	of := func(name string) map[string]perf.Samples {
 		i := slices.IndexFunc(report.Rows, func(row *perf.Row) bool { return row.Name == name })
@@ -162,6 +162,9 @@ func TestCounts(t *testing.T) {
 	assert.NotContains(t, burst, "btrfs-progs", "a command for each is not looked at")
 	assert.EqualValues(t, o.Scale.Burst, burst[peers.FloorOfBtrfs].Median())
 	assert.EqualValues(t, 1, of("W9 " + rowRemove(1, true).name + ": waits for the disk")[peers.OursOnBtrfs].Median(), "what a writer beside it calls is not counted")
+	const steady = "W14 4 KiB random writes, depth 1: "
+	assert.EqualValues(t, 1, of(steady + "programs started")[peers.OursOnBtrfs].Median(), "fio alone")
+	assert.GreaterOrEqual(t, of(steady + "written to the disk")[peers.OursOnBtrfs].Median(), float64(o.Scale.FioRequests*4<<10))
 	reopen := "W13 " + rowReopen(1).name
 	assert.True(t, report.Has(reopen+": ioctls"))
 	assert.False(t, report.Has(reopen+": programs started"), "opening a store starts no program, and what nobody does has no row")

@@ -113,41 +113,56 @@ func (s *stand) timed(m measure, do func() error) error {
 
 // took is timed, and says it too.
 func (s *stand) took(m measure, do func() error) (time.Duration, error) {
+	took, did, err := s.watched(m, do)
+	if err != nil {
+		return took, err
+	}
+	s.record(m, perf.Seconds, took.Seconds())
+	if m.disks {
+		s.onDisks(m, did)
+	}
+	return took, nil
+}
+
+// countedOnly does something of which no time is recorded, beside a measure that has a sample of something else already.
+func (s *stand) countedOnly(m measure, do func() error) error {
+	_, did, err := s.watched(m.withDisks(), do)
+	if err == nil {
+		s.onDisks(m, did)
+	}
+	return err
+}
+
+// watched does something between the marks of a trace, and says what it took and, where
+// that is asked for, what the disks did.
+func (s *stand) watched(m measure, do func() error) (took time.Duration, did perf.DiskCounts, err error) {
 	var before perf.DiskCounts
-	var err error
 	if m.disks {
 		if before, err = perf.CountDisks(s.site.Devices); err != nil {
-			return 0, err
+			return 0, did, err
 		}
 	}
 	s.marks.begin(s, m)
 	begin := time.Now()
 	err = do()
-	took := time.Since(begin)
+	took = time.Since(begin)
 	s.marks.end()
 	if err != nil {
-		return took, fmt.Errorf("%s: %w", m.name, err)
+		return took, did, fmt.Errorf("%s: %w", m.name, err)
 	}
-	s.record(m, perf.Seconds, took.Seconds())
 	if m.disks {
-		return took, s.onDisks(m, before)
+		did, err = perf.CountDisks(s.site.Devices)
 	}
-	return took, nil
+	return took, did.Since(before), err
 }
 
-// onDisks records what the disks did since.
-func (s *stand) onDisks(m measure, before perf.DiskCounts) error {
-	after, err := perf.CountDisks(s.site.Devices)
-	if err != nil {
-		return err
-	}
-	did := after.Since(before)
+// onDisks records what the disks did.
+func (s *stand) onDisks(m measure, did perf.DiskCounts) {
 	// The last stands first.
 	s.part(m, "flushes of the disk", perf.Count, float64(did.Flushes))
 	s.part(m, "writes to the disk", perf.Count, float64(did.Writes))
 	s.part(m, "read from the disk", perf.Bytes, float64(did.ReadBytes))
 	s.part(m, "written to the disk", perf.Bytes, float64(did.WrittenBytes))
-	return nil
 }
 
 // inContainer makes a container of a layer, shows it to do, and removes it.
