@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"blockstore.dev/blockstore/snapshot/failpoint"
 )
 
@@ -163,8 +161,7 @@ func (s *Store) removePart(ctx context.Context, names []string, part []int, errs
 	return dropped
 }
 
-// dropTogether is one commit for all that can go, or several where the disk is too full for
-// so large a one.
+// dropTogether is one commit for all that can go.
 func (s *Store) dropTogether(names []string, which []int, errs []error) (dropped bool) {
 	if len(which) == 0 {
 		return false
@@ -184,10 +181,6 @@ func (s *Store) dropTogether(names []string, which []int, errs []error) (dropped
 		}
 		return nil
 	})
-	if half := len(which) / 2; half > 0 && errors.Is(err, unix.ENOSPC) {
-		dropped = s.dropTogether(names, which[:half], errs)
-		return s.dropTogether(names, which[half:], errs) || dropped
-	}
 	if err == nil {
 		failpoint.Hit("remove.committed")
 	}

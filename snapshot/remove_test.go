@@ -3,14 +3,18 @@ package snapshot_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/drivertest/dirdriver"
+	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // crowd makes containers on a layer.
@@ -172,4 +176,46 @@ func TestDiscard(t *testing.T) {
 	require.Zero(t, gone.Commits)
 	require.Equal(t, slices.Repeat([]string{"remove"}, 6), gone.Calls)
 	f.exact("afterwards")
+}
+
+// TestCommitsOnAFullDisk: a disk without a byte left is one that something has to be removed from. Where the catalog
+// finds no room it makes a checkpoint, and takes the pages of the states before that.
+func TestCommitsOnAFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	disk := t.TempDir()
+	require.NoError(t, mount.At(mount.Mount{Type: "tmpfs", Source: "bstest", Options: []string{"size=16m"}}, disk))
+	t.Cleanup(func() { require.NoError(t, mount.Unmount(disk)) })
+	t.Setenv("TMPDIR", disk)
+	f := newFixture(t)
+	names := f.crowd(f.load("i", 1).Layers[0], 100)
+	fillDisk(t, filepath.Join(disk, "fill"))
+	for i := range 1000 {
+		_, err := f.s.Relabel(ctx, names[0], func(map[string]string) (map[string]string, error) {
+			return map[string]string{"n": fmt.Sprint(i)}, nil
+		})
+		require.NoError(t, err)
+	}
+	require.NoError(t, errors.Join(append(f.s.RemoveAll(ctx, names...), f.s.Sweep(ctx))...))
+	require.NoError(t, os.Remove(filepath.Join(disk, "fill")))
+	for _, in := range names {
+		_, err := f.s.Stat(ctx, in)
+		require.ErrorIs(t, err, snapshot.ErrNotFound)
+	}
+	f.exact("afterwards")
+}
+
+// fillDisk leaves no byte of it.
+func fillDisk(t *testing.T, file string) {
+	t.Helper()
+	f, err := os.Create(file)
+	require.NoError(t, err)
+	for _, size := range []int{1 << 20, 4 << 10} {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+		require.ErrorIs(t, err, unix.ENOSPC)
+	}
+	require.NoError(t, f.Close())
 }
