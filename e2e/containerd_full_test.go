@@ -24,8 +24,8 @@ func testContainerdFull(t *testing.T, version string) {
 	c.load(small)
 	c.idle("box", base)
 	c.idle("other", base)
-	r := c.tryExec("box", "dd", "if=/dev/zero", "of=/fill", "bs=1M", "count=900", "conv=fsync")
-	require.NotZero(t, r.code, "900 MB fit into 700M")
+	r := c.tryExec("box", "sh", "-c", filling(900))
+	require.NotZero(t, r.code, "900 MiB fit into 700M")
 	require.Regexp(t, late, r.stderr)
 
 	r = c.tryLoad(large)

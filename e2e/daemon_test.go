@@ -220,3 +220,9 @@ func mountsBelow(t *testing.T, dir string) []string {
 	}
 	return found
 }
+
+// filling is a shell's command that writes so many MiB in a container, which no file system
+// can make less of, and waits until they are on disk.
+func filling(mib int) string {
+	return fmt.Sprintf("head -c 10M /dev/urandom >/seed && for i in $(seq %d); do cat /seed || exit 1; done >/fill && sync /fill", mib/10)
+}

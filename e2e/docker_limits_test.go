@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,7 +21,7 @@ func TestDockerSize(t *testing.T) {
 	d.docker("load", "-q", "-i", archive)
 	fill := func(mib int, opts ...string) result {
 		args := append([]string{"run", "--name", "box", "--net", "none"}, opts...)
-		r := d.try(append(args, ref, "sh", "-c", fmt.Sprintf("dd if=/dev/zero of=/fill bs=1M count=%d && sync", mib))...)
+		r := d.try(append(args, ref, "sh", "-c", filling(mib))...)
 		d.docker("rm", "-f", "box")
 		return r
 	}
