@@ -157,7 +157,10 @@ func catalogFamilies() []family[catalog] {
 		counter("catalog_updates_total", "Changes in those transactions; changes that come at once share one.", func(c catalog, g give) { g(float64(c.store.CatalogCounts().Updates)) }),
 		counter("catalog_commit_errors_total", "Transactions that the disk refused.", func(c catalog, g give) { g(float64(c.store.CatalogCounts().Failures)) }),
 		counter("catalog_commit_seconds_total", "How long all transactions took together.", func(c catalog, g give) { g(c.store.CatalogCounts().Committing.Seconds()) }),
-		gauge("spares_ready", "Snapshots that are ready for containers to come.", nil, func(c catalog, g give) { g(float64(c.store.SparesReady())) }),
+		gauge("spares_ready", "Snapshots that are ready for containers to come.", nil, func(c catalog, g give) { g(float64(c.store.Spares().Ready)) }),
+		gauge("spares_prepared", "Those whose activation is prepared, too.", nil, func(c catalog, g give) { g(float64(c.store.Spares().Prepared)) }),
+		counter("spares_taken_total", "Creations that took such a snapshot.", func(c catalog, g give) { g(float64(c.store.Spares().Taken)) }),
+		counter("spares_missed_total", "Creations that found none of their layer ready.", func(c catalog, g give) { g(float64(c.store.Spares().Missed)) }),
 	}
 }
 

@@ -23,7 +23,7 @@ type Store interface {
 	Status(context.Context) (snapshot.StoreStatus, error)
 	List(context.Context) ([]snapshot.Info, error)
 	Driver() snapshot.Driver
-	SparesReady() int
+	Spares() snapshot.SpareCounts
 	CatalogCounts() snapshot.CatalogCounts
 }
 

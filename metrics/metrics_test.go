@@ -39,7 +39,10 @@ func (f *fake) Status(ctx context.Context) (snapshot.StoreStatus, error) {
 }
 func (f *fake) List(context.Context) ([]snapshot.Info, error) { return f.list, nil }
 func (f *fake) Driver() snapshot.Driver                       { return accountant{fake: f} }
-func (f *fake) SparesReady() int                              { return 3 }
+func (f *fake) Spares() snapshot.SpareCounts {
+	return snapshot.SpareCounts{Ready: 3, Prepared: 2, Taken: 7, Missed: 4}
+}
+
 func (f *fake) CatalogCounts() snapshot.CatalogCounts {
 	return snapshot.CatalogCounts{Commits: 2, Updates: 5, Failures: 1, Committing: 1500 * time.Millisecond}
 }
@@ -132,33 +135,36 @@ func TestValues(t *testing.T) {
 	values := own(t, busy(full()))
 	for name, want := range map[string]string{
 		`blockstore_store_info{driver=devicemapper,store_id=id}`: "1",
-		`blockstore_healthy`:                                                                       "1",
-		`blockstore_pool_mode{mode=rw}`:                                                            "1",
-		`blockstore_pool_mode{mode=ro}`:                                                            "0",
-		`blockstore_pool_snapshots_taken`:                                                          "7",
-		`blockstore_pool_snapshots_limit`:                                                          "100",
-		`blockstore_snapshots{kind=view}`:                                                          "1",
-		`blockstore_images`:                                                                        "1",
-		`blockstore_exclusive_bytes{kind=layer}`:                                                   "300",
-		`blockstore_exclusive_bytes{kind=container}`:                                               "299",
-		`blockstore_shared_bytes`:                                                                  "400",
-		`blockstore_volumes_used_bytes`:                                                            "1000",
-		`blockstore_pool_data_total_bytes`:                                                         "2000",
-		`blockstore_pool_metadata_used_bytes`:                                                      "10",
-		`blockstore_spares_ready`:                                                                  "3",
-		`blockstore_catalog_commits_total`:                                                         "2",
-		`blockstore_catalog_updates_total`:                                                         "5",
-		`blockstore_catalog_commit_errors_total`:                                                   "1",
-		`blockstore_catalog_commit_seconds_total`:                                                  "1.5",
-		`blockstore_operations_total{door=cli,method=create,outcome=ok}`:                           "1",
-		`blockstore_operations_total{door=docker,method=Create,outcome=no_space}`:                  "1",
-		`blockstore_operation_duration_seconds{door=docker,method=Create}`:                         "1",
-		`blockstore_ioctls_total{interface=device-mapper,request=DM_DEV_CREATE}`:                   "1",
+		`blockstore_healthy`:                                                      "1",
+		`blockstore_pool_mode{mode=rw}`:                                           "1",
+		`blockstore_pool_mode{mode=ro}`:                                           "0",
+		`blockstore_pool_snapshots_taken`:                                         "7",
+		`blockstore_pool_snapshots_limit`:                                         "100",
+		`blockstore_snapshots{kind=view}`:                                         "1",
+		`blockstore_images`:                                                       "1",
+		`blockstore_exclusive_bytes{kind=layer}`:                                  "300",
+		`blockstore_exclusive_bytes{kind=container}`:                              "299",
+		`blockstore_shared_bytes`:                                                 "400",
+		`blockstore_volumes_used_bytes`:                                           "1000",
+		`blockstore_pool_data_total_bytes`:                                        "2000",
+		`blockstore_pool_metadata_used_bytes`:                                     "10",
+		`blockstore_spares_ready`:                                                 "3",
+		`blockstore_spares_prepared`:                                              "2",
+		`blockstore_spares_taken_total`:                                           "7",
+		`blockstore_spares_missed_total`:                                          "4",
+		`blockstore_catalog_commits_total`:                                        "2",
+		`blockstore_catalog_updates_total`:                                        "5",
+		`blockstore_catalog_commit_errors_total`:                                  "1",
+		`blockstore_catalog_commit_seconds_total`:                                 "1.5",
+		`blockstore_operations_total{door=cli,method=create,outcome=ok}`:          "1",
+		`blockstore_operations_total{door=docker,method=Create,outcome=no_space}`: "1",
+		`blockstore_operation_duration_seconds{door=docker,method=Create}`:        "1",
+		`blockstore_ioctls_total{interface=device-mapper,request=DM_DEV_CREATE}`:  "1",
 		`blockstore_ioctl_errors_total{errno=EBUSY,interface=device-mapper,request=DM_DEV_CREATE}`: "1",
 		`blockstore_ioctl_errors_total{errno=other,interface=other,request=other}`:                 "1",
 		`blockstore_ioctl_seconds_total{interface=device-mapper,request=DM_DEV_CREATE}`:            "0.001",
 		`blockstore_build_info{goversion=` + goVersion(t, values) + `,revision=r,version=1}`:       "1",
-		`blockstore_state_errors_total`:                                                            "0",
+		`blockstore_state_errors_total`: "0",
 	} {
 		require.Equal(t, want, values[name], name)
 	}

@@ -54,3 +54,29 @@ func (s *Store) CatalogBytes() (int64, error) {
 	}
 	return used, nil
 }
+
+// SpareCounts say what the spare snapshots of an open store are good for: see KeepSpares.
+type SpareCounts struct {
+	// Ready are those that nobody has asked for yet; Prepared those of them that can be activated with what is left to
+	// do, because the driver has done the rest. Not every driver can.
+	Ready, Prepared int
+	// Taken are creations since Open that took one, Missed those that made a snapshot of their own while spares were kept.
+	Taken, Missed uint64
+}
+
+// Spares counts them. It is cheap.
+func (s *Store) Spares() SpareCounts {
+	p := &s.spares
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := SpareCounts{Taken: p.taken, Missed: p.missed}
+	for _, k := range p.kinds {
+		c.Ready += len(k.ready)
+		for _, sp := range k.ready {
+			if sp.prepared() {
+				c.Prepared++
+			}
+		}
+	}
+	return c
+}

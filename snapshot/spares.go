@@ -40,6 +40,8 @@ type spares struct {
 	kinds  []*spareKind // last used first
 	pause  *time.Timer  // ends in refill; nil before the first creation
 	makers sync.WaitGroup
+
+	taken, missed uint64 // creations that found one, and that did not
 }
 
 // spareKind are the spares that are made in one way.
@@ -73,33 +75,6 @@ func (p *spares) kept() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.on
-}
-
-// SparesReady is how many snapshots there are that nobody has asked for yet.
-func (s *Store) SparesReady() int {
-	s.spares.mu.Lock()
-	defer s.spares.mu.Unlock()
-	n := 0
-	for _, k := range s.spares.kinds {
-		n += len(k.ready)
-	}
-	return n
-}
-
-// SparesPrepared is how many of those can be activated with what is left to do, because
-// the driver has done the rest. Not every driver can.
-func (s *Store) SparesPrepared() int {
-	s.spares.mu.Lock()
-	defer s.spares.mu.Unlock()
-	n := 0
-	for _, k := range s.spares.kinds {
-		for _, sp := range k.ready {
-			if sp.prepared() {
-				n++
-			}
-		}
-	}
-	return n
 }
 
 // take gives a volume that is what the driver's Create would make, if one is ready. The
@@ -137,6 +112,9 @@ func (p *spares) pick(o CreateOptions) (s spare, ok bool) {
 	if len(k.ready) > 0 {
 		s, ok = k.ready[0], true
 		k.ready = k.ready[1:]
+		p.taken++
+	} else {
+		p.missed++
 	}
 	if len(k.ready) == 0 {
 		p.start(k, false)
@@ -278,7 +256,7 @@ func (p *spares) drop(ctx context.Context, origin VolumeID) error {
 
 // clear removes all spares, and says whether there were any.
 func (p *spares) clear(ctx context.Context) (bool, error) {
-	any := p.store.SparesReady() > 0
+	any := p.store.Spares().Ready > 0
 	return any, p.release(ctx, func(*spareKind) bool { return true })
 }
 

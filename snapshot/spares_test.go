@@ -36,7 +36,7 @@ func TestSparesFail(t *testing.T) {
 
 		f.s.KeepSpares()
 		require.NoError(t, errors.Join(create("c"), create("d")))
-		ready := func() bool { return f.s.SparesReady() > 0 }
+		ready := func() bool { return f.s.Spares().Ready > 0 }
 		require.Eventually(t, ready, 20*time.Second, time.Millisecond)
 		f.check()
 		f.reopen()

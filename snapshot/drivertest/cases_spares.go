@@ -32,12 +32,12 @@ func spareCases() []testCase {
 // how many there are then.
 func (e *env) spares(layer string) int {
 	e.t.Helper()
-	before := e.s.SparesReady()
+	before := e.s.Spares().Ready
 	for i := range 2 {
 		e.create(fmt.Sprintf("%s-first-%d", layer, i), layer)
 	}
-	waitFor(e.t, "spares", func() bool { return e.s.SparesReady() > before })
-	return e.s.SparesReady() - before
+	waitFor(e.t, "spares", func() bool { return e.s.Spares().Ready > before })
+	return e.s.Spares().Ready - before
 }
 
 // owned are the volumes that the catalog knows.
@@ -58,7 +58,10 @@ func sparesAreUsed(t *testing.T, e *env) {
 	im := e.image("config", nil, simpleTar(1), simpleTar(2))
 	top := im.Layers[1]
 	e.s.KeepSpares()
+	before := e.s.Spares()
 	n := e.spares(top)
+	now := e.s.Spares()
+	require.Equal(t, []uint64{0, 2}, []uint64{now.Taken - before.Taken, now.Missed - before.Missed})
 	require.Len(t, e.names(), 4, "spares have no names")
 	st, err := e.s.Status(e.ctx())
 	e.ok(err)
@@ -68,7 +71,9 @@ func sparesAreUsed(t *testing.T, e *env) {
 		require.Len(t, ids, len(e.owned())+n)
 	}
 
-	a, b := e.create("a", top), e.create("b", top)
+	a := e.create("a", top)
+	require.EqualValues(t, 1, e.s.Spares().Taken-before.Taken)
+	b := e.create("b", top)
 	require.NotEqual(t, a.Volume.ID, b.Volume.ID)
 	require.Less(t, a.Volume.ID, b.Volume.ID)
 	require.Empty(t, e.differences("a", top))
@@ -81,7 +86,7 @@ func sparesAreUsed(t *testing.T, e *env) {
 	e.onTop("on a", "a")
 	e.clean()
 	e.reopen()
-	require.Zero(t, e.s.SparesReady(), "they are only kept on request")
+	require.Zero(t, e.s.Spares().Ready, "they are only kept on request")
 	if ids := e.volumes(); ids != nil {
 		require.ElementsMatch(t, e.owned(), ids, "Close leaves no spares")
 	}
@@ -93,7 +98,7 @@ func sparesNotKept(t *testing.T, e *env) {
 	for i := range 4 {
 		e.create(fmt.Sprint(i), im.Layers[0])
 	}
-	require.Zero(t, e.s.SparesReady())
+	require.Zero(t, e.s.Spares().Ready)
 	if ids := e.volumes(); ids != nil {
 		require.ElementsMatch(t, e.owned(), ids)
 	}
@@ -108,7 +113,7 @@ func sparesOfAnotherSize(t *testing.T, e *env) {
 	in, err := e.s.Create(e.ctx(), "large", snapshot.CreateRequest{Parent: layer, Size: size})
 	e.ok(err)
 	require.Equal(t, size, in.Volume.Size)
-	require.Equal(t, n, e.s.SparesReady(), "a spare of another size was taken")
+	require.Equal(t, n, e.s.Spares().Ready, "a spare of another size was taken")
 	e.reopen()
 }
 
@@ -123,7 +128,7 @@ func sparesGoWithTheirLayer(t *testing.T, e *env) {
 	_, deleted, err := e.s.RemoveImage(e.ctx(), "i:1", false)
 	e.ok(err)
 	require.Len(t, deleted, 3, "spares keep no layer")
-	require.Zero(t, e.s.SparesReady())
+	require.Zero(t, e.s.Spares().Ready)
 	require.Empty(t, e.volumes())
 	e.clean()
 }
@@ -136,7 +141,7 @@ func sparesAreFew(t *testing.T, e *env) {
 		for k := range 3 {
 			e.create(fmt.Sprintf("%d-%d", i, k), im.Layers[0])
 		}
-		require.LessOrEqual(t, e.s.SparesReady(), most)
+		require.LessOrEqual(t, e.s.Spares().Ready, most)
 	}
 	waitFor(t, "the spares of layers that others came after to go", func() bool {
 		return len(e.volumes()) <= len(e.owned())+most
@@ -199,7 +204,7 @@ func spareOfACommit(t *testing.T, e *env) {
 	for i := range 3 {
 		active, layer := fmt.Sprint("active ", i), fmt.Sprint("layer ", i)
 		in := e.create(active, parent)
-		require.Zero(t, e.s.SparesReady(), "layer %d took the spare of the one below", i)
+		require.Zero(t, e.s.Spares().Ready, "layer %d took the spare of the one below", i)
 		dir := e.lent(active)
 		e.write(dir, fmt.Sprint("f", i), text)
 		e.ok(mount.Unmount(dir))
@@ -207,7 +212,7 @@ func spareOfACommit(t *testing.T, e *env) {
 		e.ok(err)
 		require.True(t, frozen.Volume.Sealed)
 		require.Equal(t, in.Volume.ID, frozen.Volume.ID)
-		require.Equal(t, 1, e.s.SparesReady())
+		require.Equal(t, 1, e.s.Spares().Ready)
 		require.GreaterOrEqual(t, frozen.Usage.Added, int64(8<<20))
 		e.clean()
 		parent = layer
@@ -220,7 +225,7 @@ func spareOfACommit(t *testing.T, e *env) {
 	})
 	require.Equal(t, []string{"/f2 A"}, e.differences(parent, "layer 1"))
 	e.create("c", parent)
-	require.Zero(t, e.s.SparesReady())
+	require.Zero(t, e.s.Spares().Ready)
 	require.Empty(t, e.differences("c", parent))
 	usage, err := e.s.Usage(e.ctx(), "c")
 	e.ok(err)
@@ -230,9 +235,9 @@ func spareOfACommit(t *testing.T, e *env) {
 
 	_, err = e.s.Freeze(e.ctx(), "c", snapshot.FreezeRequest{Name: "top"})
 	e.ok(err)
-	require.Equal(t, 1, e.s.SparesReady())
+	require.Equal(t, 1, e.s.Spares().Ready)
 	e.remove("top", "layer 2", "layer 1", "layer 0")
-	require.Zero(t, e.s.SparesReady(), "a spare goes with its layer")
+	require.Zero(t, e.s.Spares().Ready, "a spare goes with its layer")
 	require.Empty(t, e.volumes())
 	e.clean()
 }

@@ -163,9 +163,9 @@ func countChild(t *testing.T, f Factory) {
 	systrace.End()
 	e.remove("counted")
 	rest := func() { // or they are made while it is counted
-		waitFor(t, "all spares", func() bool { return e.s.SparesReady() == 8 })
+		waitFor(t, "all spares", func() bool { return e.s.Spares().Ready == 8 })
 		if _, ok := e.s.Driver().(snapshot.Readier); ok {
-			waitFor(t, "all prepared", func() bool { return e.s.SparesPrepared() == 8 })
+			waitFor(t, "all prepared", func() bool { return e.s.Spares().Prepared == 8 })
 		}
 	}
 	rest()

@@ -267,7 +267,7 @@ func (e *env) spareOf(layer string) {
 		e.create("passing", layer)
 		e.remove("passing")
 	}
-	waitFor(e.t, "spares", func() bool { return e.s.SparesReady() > 0 })
+	waitFor(e.t, "spares", func() bool { return e.s.Spares().Ready > 0 })
 }
 
 // isFilled says whether a layer has a tar's content; what has it not is a
