@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"blockstore.dev/blockstore/snapshot/layertar"
 	"blockstore.dev/blockstore/snapshot/mount"
@@ -294,8 +295,9 @@ type Tracker interface {
 	// snapshots of each other from the one of lower on. What was written before the call
 	// is in it, unsealed volumes' included. ErrNotSupported where that cannot be told, as
 	// when lower was written to later than its snapshot was taken: the store then walks
-	// both trees.
-	Track(ctx context.Context, lower Volume, above []Volume) (layertar.Lineage, error)
+	// both trees. Both are shown. frozenAt is when lower stopped changing, by the clock that
+	// change times are of.
+	Track(ctx context.Context, lower Volume, above []Volume, frozenAt time.Time) (layertar.Lineage, error)
 }
 
 // UsageCounter is a Driver that counts many volumes for less than one by one.

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"blockstore.dev/blockstore/snapshot/layertar"
 )
 
 // track asks the driver what was written between the volume lower and upper, which is
 // that of in or a snapshot of it; in stands on lower's. nil if it cannot tell.
-func (s *Store) track(ctx context.Context, lower Volume, in Info, upper Volume) (layertar.Lineage, error) {
+func (s *Store) track(ctx context.Context, lower Volume, frozenAt time.Time, in Info, upper Volume) (layertar.Lineage, error) {
 	t, ok := s.driver.(Tracker)
 	if !ok {
 		return nil, nil
@@ -22,7 +23,7 @@ func (s *Store) track(ctx context.Context, lower Volume, in Info, upper Volume) 
 	if n := len(above); n > 0 && above[n-1].ID == upper.ID {
 		above = above[:n-1]
 	}
-	l, err := t.Track(ctx, lower, append(above, upper))
+	l, err := t.Track(ctx, lower, append(above, upper), frozenAt)
 	if errors.Is(err, ErrNotSupported) {
 		return nil, nil
 	}

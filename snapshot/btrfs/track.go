@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"blockstore.dev/blockstore/btrfsvol"
 	"blockstore.dev/blockstore/snapshot"
@@ -18,7 +19,7 @@ const mostTracked = 1 << 18
 
 // Track searches the upper subvolume for what transactions since the first snapshot of
 // lower have written. The tree tells of its past by itself: no record is kept for it.
-func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume) (layertar.Lineage, error) {
+func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, _ time.Time) (layertar.Lineage, error) {
 	if len(above) == 0 {
 		return nil, cannotTell("there is nothing above volume %d", lower.ID)
 	}
@@ -108,6 +109,9 @@ func (l *lineage) Same(inode uint64) bool {
 	_, touched := l.known[inode]
 	return !touched
 }
+
+// Untouched says no more: of a directory above what was touched it says no.
+func (l *lineage) Untouched(inode uint64) bool { return l.Same(inode) }
 
 // Reveal adds a file with the directories above its names.
 func (l *lineage) Reveal(inode uint64) error {

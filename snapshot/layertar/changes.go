@@ -60,7 +60,10 @@ type Lineage interface {
 	// beneath it, is in both trees the same: content, metadata and names, but for those
 	// of the directories above.
 	Same(inode uint64) bool
-	// Reveal ends that for a file of upper and the directories above all its names.
+	// Untouched says so of the file itself: of a directory its metadata and the names in it,
+	// whatever has become of what they name.
+	Untouched(inode uint64) bool
+	// Reveal ends both for a file of upper, and Same for the directories above all its names.
 	Reveal(inode uint64) error
 }
 

@@ -10,13 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	lostFound = "lost+found"
+const lostFound = "lost+found"
 
-	// clockTick is more than the coarsest clock of any kernel in use (HZ=100) with some
-	// room: a change made after an instant is never stamped earlier than this before it.
-	clockTick = 50 * time.Millisecond
-)
+// ClockTick is more than the coarsest clock of any kernel in use (HZ=100) with some
+// room: a change made after an instant is never stamped earlier than this before it.
+const ClockTick = 50 * time.Millisecond
 
 // comparer is one comparison of two trees. It never follows a symbolic link and knows
 // directories by descriptors only.
@@ -32,12 +30,19 @@ type comparer struct {
 type pair struct {
 	path         string
 	lower, upper half
+	alike        bool // a directory that has the same names and metadata, by its lineage
 }
 
 type half struct {
 	fd    int // of the directory itself while it is walked
 	there bool
 	st    unix.Stat_t
+}
+
+// alike makes the pair of a directory that is itself the same on both sides, unseen.
+func alike(path string, inode uint64) pair {
+	h := half{fd: -1, there: true, st: unix.Stat_t{Ino: inode, Mode: unix.S_IFDIR}}
+	return pair{path: path, lower: h, upper: h, alike: true}
 }
 
 // compare finds all differences, in the order of a tar.
@@ -56,6 +61,7 @@ func compare(ctx context.Context, lower, upper string, opts CompareOptions) ([]r
 		return nil, err
 	}
 	defer unix.Close(root.upper.fd)
+	root.alike = root.lower.there && c.alike(root.lower.st.Ino, root.upper.st.Ino)
 
 	for again := true; again; {
 		if err := c.walkAll(root); err != nil {
@@ -89,9 +95,27 @@ func (c *comparer) walkAll(root pair) error {
 	return nil
 }
 
-// same says whether an inode need not be looked at.
+// same says whether an inode need not be looked at, nor what is beneath it.
 func (c *comparer) same(lower, upper uint64) bool {
-	return lower == upper && c.opts.Snapshots && c.opts.Lineage != nil && c.opts.Lineage.Same(upper)
+	return c.tracked(lower, upper) && c.opts.Lineage.Same(upper)
+}
+
+// alike says whether an inode itself need not be looked at.
+func (c *comparer) alike(lower, upper uint64) bool {
+	return c.tracked(lower, upper) && c.opts.Lineage.Untouched(upper)
+}
+
+func (c *comparer) tracked(lower, upper uint64) bool {
+	return lower == upper && c.opts.Snapshots && c.opts.Lineage != nil
+}
+
+// passed says whether a name that both have need not be looked at.
+func (c *comparer) passed(lower, upper dirent) bool {
+	if lower.kind != upper.kind {
+		return false
+	}
+	mayBeDir := upper.kind == unix.DT_DIR || upper.kind == unix.DT_UNKNOWN
+	return c.same(lower.inode, upper.inode) || !mayBeDir && c.alike(lower.inode, upper.inode)
 }
 
 func (c *comparer) rootChanged(root pair) (bool, error) {
@@ -103,6 +127,19 @@ func (c *comparer) rootChanged(root pair) (bool, error) {
 
 // openHalf opens a directory; flags is O_NOFOLLOW within a tree.
 func openHalf(dirfd int, base string, flags int) (half, error) {
+	h, err := openDir(dirfd, base, flags)
+	if err != nil {
+		return h, err
+	}
+	if err := unix.Fstat(h.fd, &h.st); err != nil {
+		unix.Close(h.fd)
+		return half{fd: -1}, fmt.Errorf("inspecting directory %q: %w", base, err)
+	}
+	return h, nil
+}
+
+// openDir opens one of which nothing is to be known but its names.
+func openDir(dirfd int, base string, flags int) (half, error) {
 	flags |= unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
 	fd, err := unix.Openat(dirfd, base, flags|unix.O_NOATIME, 0)
 	if errors.Is(err, unix.EPERM) { // only the owner and root may leave the access time alone
@@ -111,12 +148,7 @@ func openHalf(dirfd int, base string, flags int) (half, error) {
 	if err != nil {
 		return half{fd: -1}, fmt.Errorf("opening directory %q: %w", base, err)
 	}
-	h := half{fd: fd, there: true}
-	if err := unix.Fstat(fd, &h.st); err != nil {
-		unix.Close(fd)
-		return half{fd: -1}, fmt.Errorf("inspecting directory %q: %w", base, err)
-	}
-	return h, nil
+	return half{fd: fd, there: true}, nil
 }
 
 // walk compares what is in two directories, of which at least upper is there.
@@ -157,7 +189,7 @@ func (c *comparer) names(dir pair) (lower, upper []dirent, err error) {
 	slices.SortFunc(upper, dirent.compare)
 	switch {
 	case !dir.lower.there:
-	case c.untouched(dir):
+	case dir.alike || c.untouched(dir):
 		lower = upper
 	default:
 		if lower, err = readDir(dir.lower.fd); err != nil {
@@ -168,6 +200,14 @@ func (c *comparer) names(dir pair) (lower, upper []dirent, err error) {
 	return lower, upper, nil
 }
 
+// below is the path of a name in it.
+func (p pair) below(name string) string {
+	if p.path == "." {
+		return name
+	}
+	return p.path + "/" + name
+}
+
 // untouched tells whether a path is the same inode in the same state in two snapshots of one lineage.
 // Where an account tells what is the same, all else is compared in full.
 func (c *comparer) untouched(p pair) bool {
@@ -176,7 +216,7 @@ func (c *comparer) untouched(p pair) bool {
 		l.Mode != u.Mode || l.Size != u.Size || l.Mtim != u.Mtim {
 		return false
 	}
-	return c.opts.FrozenAt.IsZero() || time.Unix(u.Ctim.Unix()).Before(c.opts.FrozenAt.Add(-clockTick))
+	return c.opts.FrozenAt.IsZero() || time.Unix(u.Ctim.Unix()).Before(c.opts.FrozenAt.Add(-ClockTick))
 }
 
 // join merges two sorted lists of names and inspects each, but for those that are
@@ -185,10 +225,15 @@ func (c *comparer) join(dir pair, lower, upper []dirent) (pairs []pair, same int
 	for len(lower) > 0 || len(upper) > 0 {
 		inLower := len(lower) > 0 && (len(upper) == 0 || lower[0].name <= upper[0].name)
 		inUpper := len(upper) > 0 && (len(lower) == 0 || upper[0].name <= lower[0].name)
-		if inLower && inUpper && lower[0].kind == upper[0].kind && c.same(lower[0].inode, upper[0].inode) {
+		if inLower && inUpper && c.passed(lower[0], upper[0]) {
 			if lower[0].kind != unix.DT_SOCK {
 				same++
 			}
+			lower, upper = lower[1:], upper[1:]
+			continue
+		}
+		if inLower && inUpper && lower[0].kind == unix.DT_DIR && upper[0].kind == unix.DT_DIR && c.alike(lower[0].inode, upper[0].inode) {
+			pairs = append(pairs, alike(dir.below(upper[0].name), upper[0].inode))
 			lower, upper = lower[1:], upper[1:]
 			continue
 		}
@@ -206,10 +251,8 @@ func (c *comparer) join(dir pair, lower, upper []dirent) (pairs []pair, same int
 				return nil, 0, err
 			}
 		}
-		p.path = name
-		if dir.path != "." {
-			p.path = dir.path + "/" + name
-		} else if name == lostFound && emptyDir(dir.lower.fd, p.lower) && emptyDir(dir.upper.fd, p.upper) {
+		p.path = dir.below(name)
+		if dir.path == "." && name == lostFound && emptyDir(dir.lower.fd, p.lower) && emptyDir(dir.upper.fd, p.upper) {
 			continue // mkfs made it, not a layer
 		}
 		if c.opts.Looked != nil {
@@ -336,21 +379,27 @@ func (c *comparer) visitDir(parent, p pair) error {
 	base := baseName(p.path)
 	r := record{path: p.path, kind: Add, out: outEntry, listed: true}
 	changed := true
-	sub := pair{path: p.path, lower: half{fd: -1}}
+	sub := pair{path: p.path, lower: half{fd: -1}, alike: p.alike}
 	if p.lower.there {
 		r.kind = Modify
 	}
+	open := openHalf
+	if p.alike {
+		open = openDir
+	}
 	var err error
 	if p.lower.isDir() {
-		if changed, err = c.metadataDiffer(p, parent.lower.fd, parent.upper.fd, base); err != nil {
+		if p.alike {
+			changed = false
+		} else if changed, err = c.metadataDiffer(p, parent.lower.fd, parent.upper.fd, base); err != nil {
 			return fmt.Errorf("comparing %q: %w", p.path, err)
 		}
-		if sub.lower, err = openHalf(parent.lower.fd, base, unix.O_NOFOLLOW); err != nil {
+		if sub.lower, err = open(parent.lower.fd, base, unix.O_NOFOLLOW); err != nil {
 			return err
 		}
 		defer unix.Close(sub.lower.fd)
 	}
-	if sub.upper, err = openHalf(parent.upper.fd, base, unix.O_NOFOLLOW); err != nil {
+	if sub.upper, err = open(parent.upper.fd, base, unix.O_NOFOLLOW); err != nil {
 		return err
 	}
 	defer unix.Close(sub.upper.fd)

@@ -49,7 +49,7 @@ func (c *comparer) reveal() (again bool, err error) {
 		if len(names) >= names[0].total || wholeAs(names, id.ino) {
 			continue
 		}
-		if !c.opts.Lineage.Same(id.ino) {
+		if !c.opts.Lineage.Untouched(id.ino) {
 			continue // its names were looked for already: others are outside the tree, or were made just now
 		}
 		if err := c.opts.Lineage.Reveal(id.ino); err != nil {

@@ -16,6 +16,6 @@
 //
 // Usage is counted in the pool's blocks, from its metadata (package thinpool/metadata), without activating a volume.
 //
-// Weaker than on btrfs: what changed is found by walking both trees, unless nothing did (see Track). Blocks of deleted
-// files inside a living volume return to the pool by Trim only.
+// Weaker than on btrfs: what changed in sealed volumes with ext4 is found by their inodes and the names in all directories,
+// in others by walking both trees (see Track). Blocks of deleted files inside a living volume return to the pool by Trim only.
 package thin

@@ -2,7 +2,6 @@ package thin
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -181,21 +180,18 @@ func (fs fileSystem) clean(device string) (bool, error) {
 	return !dirty, err
 }
 
-// ext4NeedsRecovery reads EXT4_FEATURE_INCOMPAT_RECOVER (Linux, Documentation/filesystems/ext4/super.rst).
+// ext4NeedsRecovery says whether it has a journal to replay.
 func ext4NeedsRecovery(device string) (bool, error) {
 	f, err := os.Open(device)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	sb := make([]byte, 1024)
-	if _, err := f.ReadAt(sb, 1024); err != nil {
-		return false, fmt.Errorf("reading ext4 superblock: %w", err)
+	fs, err := openExt4(f)
+	if err != nil {
+		return false, err
 	}
-	if binary.LittleEndian.Uint16(sb[0x38:]) != unix.EXT4_SUPER_MAGIC {
-		return false, fmt.Errorf("volume holds no ext4: %w", snapshot.ErrCorrupt)
-	}
-	return binary.LittleEndian.Uint32(sb[0x60:])&0x4 != 0, nil
+	return fs.dirty, nil
 }
 
 // mount is the line that shows the file system. A snapshot that was taken of a mounted xfs has a log that it would

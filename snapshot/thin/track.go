@@ -3,6 +3,7 @@ package thin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/layertar"
@@ -11,10 +12,10 @@ import (
 
 var _ snapshot.Tracker = (*driver)(nil)
 
-// Track knows only whether anything at all was written: two sealed volumes that map the same blocks are the same, file
-// for file. On xfs sealing a volume mounts it and so writes to it, and that is enough to differ. Which files the differing
-// blocks belong to it cannot tell: neither file system leads from a block or an inode to a name.
-func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume) (layertar.Lineage, error) {
+// Track knows of two sealed volumes that map the same blocks that they are the same, file for file. On xfs sealing a volume
+// mounts it and so writes to it, and that is enough to differ; nothing else is known there. On ext4 it compares the inodes
+// in the blocks that differ.
+func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, frozenAt time.Time) (layertar.Lineage, error) {
 	if len(above) == 0 {
 		return nil, fmt.Errorf("there is nothing above volume %d: %w", lower.ID, snapshot.ErrNotSupported)
 	}
@@ -22,28 +23,59 @@ func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snaps
 	if !lower.Sealed && lower.ID != snapshot.Base || !upper.Sealed {
 		return nil, fmt.Errorf("volume %d or %d may be written to: %w", lower.ID, upper.ID, snapshot.ErrNotSupported)
 	}
-	equal := false
-	err := d.pool.Glance(ctx, func(m *metadata.View) error {
-		equal = true
-		for _, err := range m.Delta(ctx, metadata.DeltaOptions{Left: d.inMetadata(lower.ID), Right: d.inMetadata(upper.ID)}) {
-			equal = false
-			return err
-		}
-		return nil
-	})
+	differ, err := d.differ(ctx, lower.ID, upper.ID)
 	if err != nil {
 		return nil, translate(fmt.Errorf("comparing volumes %d and %d: %w", lower.ID, upper.ID, err))
 	}
-	if !equal {
+	if len(differ) == 0 {
+		return unchanged{}, nil
+	}
+	if d.config.FileSystem != ext4 {
 		return nil, fmt.Errorf("volumes %d and %d differ somewhere: %w", lower.ID, upper.ID, snapshot.ErrNotSupported)
 	}
-	return unchanged{}, nil
+	l, err := d.compareInodes(ctx, lower, upper, differ, frozenAt)
+	if err != nil {
+		return nil, translate(fmt.Errorf("comparing the inodes of volumes %d and %d: %w", lower.ID, upper.ID, err))
+	}
+	return l, nil
+}
+
+// differ is where the volumes do not map the same blocks. On xfs the first place is enough.
+func (d *driver) differ(ctx context.Context, lower, upper snapshot.VolumeID) (spans []span, err error) {
+	block := int64(d.config.Pool.BlockSize.Bytes())
+	err = d.pool.Glance(ctx, func(m *metadata.View) error {
+		spans = spans[:0]
+		for c, err := range m.Delta(ctx, metadata.DeltaOptions{Left: d.inMetadata(lower), Right: d.inMetadata(upper)}) {
+			if err != nil {
+				return err
+			}
+			spans = append(spans, span{int64(c.Begin) * block, int64(c.Begin+c.Length) * block})
+			if d.config.FileSystem != ext4 {
+				return nil
+			}
+		}
+		return nil
+	})
+	return spans, err
+}
+
+func (d *driver) compareInodes(ctx context.Context, lower, upper snapshot.Volume, differ []span, frozenAt time.Time) (layertar.Lineage, error) {
+	below, err := d.activate(ctx, lower, true)
+	if err != nil {
+		return nil, err
+	}
+	above, err := d.activate(ctx, upper, true)
+	if err != nil {
+		return nil, err
+	}
+	return compareInodes(ctx, below.Path, above.Path, differ, frozenAt)
 }
 
 // unchanged is the lineage of a volume that is what its origin is.
 type unchanged struct{}
 
-func (unchanged) Same(uint64) bool { return true }
+func (unchanged) Same(uint64) bool      { return true }
+func (unchanged) Untouched(uint64) bool { return true }
 
 func (unchanged) Reveal(inode uint64) error {
 	return fmt.Errorf("inode %d is to be looked at in a volume that is the same as another: %w", inode, snapshot.ErrCorrupt)

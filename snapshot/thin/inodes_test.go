@@ -1,0 +1,254 @@
+package thin
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+
+	"blockstore.dev/blockstore/ioctl"
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/drivertest"
+	"blockstore.dev/blockstore/snapshot/layertar"
+	"blockstore.dev/blockstore/snapshot/layertar/treetest"
+	"blockstore.dev/blockstore/snapshot/mount"
+)
+
+// images are files with ext4 in them, each a copy of the one before, as volumes are snapshots of each other.
+type images struct {
+	dir   string
+	files []string
+	// frozen is when each but the last stopped changing.
+	frozen []time.Time
+}
+
+const (
+	imageSize  = 24 << 20 // three groups
+	imageBlock = 64 << 10 // in which images differ, a pool's
+)
+
+func newImages(t *testing.T, options ...string) *images {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	dir, err := os.MkdirTemp(os.Getenv("BSTEST_DIR"), "bstest-ext4-") // direct I/O needs a disk's file system
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	m := &images{dir: dir}
+	m.files = []string{m.name()}
+	require.NoError(t, os.WriteFile(m.files[0], nil, 0o600))
+	require.NoError(t, os.Truncate(m.files[0], imageSize))
+	line := append([]string{"mkfs.ext4", "-q", "-F", "-b", "4096", "-g", "2048", "-N", "1536", "-J", "size=4"}, append(options, m.files[0])...)
+	out, err := exec.CommandContext(t.Context(), line[0], line[1:]...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return m
+}
+
+func (m *images) name() string { return filepath.Join(m.dir, string(rune('a'+len(m.files)))+".img") }
+
+func (m *images) top() string { return m.files[len(m.files)-1] }
+
+// push freezes the top and makes a copy of it the top.
+func (m *images) push(t drivertest.Tester) {
+	t.Helper()
+	file := m.name()
+	m.frozen = append(m.frozen, time.Now())
+	from, err := os.Open(m.top())
+	require.NoError(t, err)
+	defer from.Close()
+	to, err := os.Create(file)
+	require.NoError(t, err)
+	defer to.Close()
+	size, err := from.Seek(0, io.SeekEnd)
+	require.NoError(t, err)
+	require.NoError(t, to.Truncate(size))
+	for at := int64(0); ; {
+		begin, err := unix.Seek(int(from.Fd()), at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			break
+		}
+		require.NoError(t, err)
+		at, err = unix.Seek(int(from.Fd()), begin, unix.SEEK_HOLE)
+		require.NoError(t, err)
+		_, err = io.Copy(io.NewOffsetWriter(to, begin), io.NewSectionReader(from, begin, at-begin))
+		require.NoError(t, err)
+	}
+	m.files = append(m.files, file)
+}
+
+// with mounts an image for the length of use.
+func (m *images) with(t drivertest.Tester, i int, readOnly bool, use func(dir string)) {
+	t.Helper()
+	dir := m.files[i] + ".mounted"
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	loop, err := ioctl.AttachLoop(t.Context(), m.files[i], ioctl.LoopOptions{AutoClear: true})
+	require.NoError(t, err)
+	defer loop.Close()
+	require.NoError(t, mount.At(ext4.mount(loop.Path(), readOnly), dir))
+	defer func() { require.NoError(t, mount.Unmount(dir)) }()
+	use(dir)
+}
+
+// differ is what a thin pool would say of two.
+func (m *images) differ(t drivertest.Tester, lower, upper int) (spans []span) {
+	t.Helper()
+	a, err := os.ReadFile(m.files[lower])
+	require.NoError(t, err)
+	b, err := os.ReadFile(m.files[upper])
+	require.NoError(t, err)
+	a = append(a, make([]byte, len(b)-len(a))...)
+	for at := 0; at < len(b); at += imageBlock {
+		if !bytes.Equal(a[at:at+imageBlock], b[at:at+imageBlock]) {
+			spans = append(spans, span{int64(at), int64(at + imageBlock)})
+		}
+	}
+	return spans
+}
+
+func (m *images) track(t drivertest.Tester, lower, upper int) (*inodes, error) {
+	t.Helper()
+	return compareInodes(t.Context(), m.files[lower], m.files[upper], m.differ(t, lower, upper), m.frozen[lower])
+}
+
+// settle lets the clock of change times go on: what was changed before it is told from what is changed after it.
+func settle() { time.Sleep(layertar.ClockTick + 10*time.Millisecond) }
+
+// TestInodesLikeWalk: whatever was done, the inodes tell what a walk over both trees tells, over one or several layers, and
+// whether or not the lower one was changed a moment before it was frozen.
+func TestInodesLikeWalk(t *testing.T) {
+	if testing.Short() {
+		t.Skip("twenty seconds: file systems are mounted hundreds of times")
+	}
+	base := newImages(t)
+	rapid.Check(t, func(r *rapid.T) {
+		m := &images{dir: base.dir, files: []string{base.top()}}
+		defer func() {
+			for _, f := range m.files[1:] {
+				require.NoError(r, os.Remove(f))
+			}
+		}()
+		m.push(r)
+		for i := range rapid.IntRange(2, 3).Draw(r, "layers") {
+			if i > 0 {
+				m.push(r)
+			}
+			m.with(r, len(m.files)-1, false, func(dir string) {
+				mess := treetest.Mess{R: r, Dir: dir}
+				for range 1 + rapid.IntRange(0, 25).Draw(r, "steps") {
+					mess.Step()
+				}
+			})
+			if rapid.Bool().Draw(r, "settles") {
+				settle()
+			}
+		}
+		top := len(m.files) - 1
+		for lower := range top {
+			l, err := m.track(r, lower, top)
+			require.NoError(r, err)
+			m.with(r, lower, true, func(below string) {
+				m.with(r, top, true, func(above string) {
+					drivertest.TracksLikeWalk(r, below, above, layertar.CompareOptions{Snapshots: true, Lineage: l})
+				})
+			})
+		}
+	})
+}
+
+// TestInodesCost: three changes among many files cost a look at what was changed and at the directories above, and of all
+// other directories at the names.
+func TestInodesCost(t *testing.T) {
+	m := newImages(t)
+	const dirs, files = 20, 50
+	m.with(t, 0, false, func(dir string) {
+		for i := range dirs {
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, string(rune('a'+i)), "e"), 0o755))
+			for j := range files {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, string(rune('a'+i)), "e", string(rune('A'+j))), []byte("x"), 0o600))
+			}
+		}
+	})
+	settle()
+	m.push(t)
+	m.with(t, 1, false, func(dir string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "b/e/C"), []byte("y"), 0o600))
+		require.NoError(t, os.Chmod(filepath.Join(dir, "c/e"), 0o700))
+		require.NoError(t, os.Remove(filepath.Join(dir, "d/e/D")))
+	})
+	l, err := m.track(t, 0, 1)
+	require.NoError(t, err)
+	looked := map[string]int{}
+	m.with(t, 0, true, func(below string) {
+		m.with(t, 1, true, func(above string) {
+			all, err := layertar.Changes(t.Context(), below, above, layertar.CompareOptions{
+				Snapshots: true, Lineage: l, Looked: func(path string) { looked[path]++ },
+			})
+			require.NoError(t, err)
+			require.Len(t, all, 3+5, "with the directories above")
+		})
+	})
+	require.Equal(t, map[string]int{"b/e/C": 1, "c/e": 1, "d/e": 1, "d/e/D": 1}, looked)
+}
+
+// TestInodesWithinATick: what was changed right before the lower one was frozen is looked at, since its times would not tell
+// of a change right afterwards.
+func TestInodesWithinATick(t *testing.T) {
+	m := newImages(t)
+	m.with(t, 0, false, func(dir string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "old"), []byte("x"), 0o600))
+		settle()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "new"), []byte("x"), 0o600))
+	})
+	m.push(t)
+	inode := func(dir, name string) uint64 {
+		var st unix.Stat_t
+		require.NoError(t, unix.Stat(filepath.Join(dir, name), &st))
+		return st.Ino
+	}
+	m.frozen[0] = time.Now().Add(-10 * time.Millisecond)
+	l, err := m.track(t, 0, 1)
+	require.NoError(t, err)
+	m.with(t, 1, true, func(dir string) {
+		require.True(t, l.Untouched(inode(dir, "old")))
+		require.False(t, l.Untouched(inode(dir, "new")))
+	})
+}
+
+// TestInodesRefused: file systems of which inodes cannot tell are refused as such, and what is none as damaged.
+func TestInodesRefused(t *testing.T) {
+	m := newImages(t)
+	m.push(t)
+	whole, err := os.ReadFile(m.files[1])
+	require.NoError(t, err)
+	incompat := whole[ext4SuperAt+ext4Incompat]
+	for name, c := range map[string]struct {
+		at    int64
+		patch []byte
+		want  error
+	}{
+		"to be recovered":      {ext4SuperAt + ext4Incompat, []byte{incompat | ext4Recover}, snapshot.ErrNotSupported},
+		"scattered":            {ext4SuperAt + ext4Incompat, []byte{incompat | ext4MetaBG}, snapshot.ErrNotSupported},
+		"another":              {ext4SuperAt + ext4UUID, []byte{1, 2, 3}, snapshot.ErrNotSupported},
+		"a table moved":        {4096 + ext4Table, []byte{0xee}, snapshot.ErrNotSupported},
+		"no ext4":              {ext4SuperAt + ext4Magic, []byte{0}, snapshot.ErrCorrupt},
+		"no inodes":            {ext4SuperAt + ext4GroupInodes, []byte{0, 0, 0, 0}, snapshot.ErrCorrupt},
+		"inodes of no size":    {ext4SuperAt + ext4InodeSize, []byte{0, 0}, snapshot.ErrCorrupt},
+		"blocks of a gigabyte": {ext4SuperAt + ext4LogBlock, []byte{20}, snapshot.ErrCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := bytes.Clone(whole)
+			copy(raw[c.at:], c.patch)
+			require.NoError(t, os.WriteFile(m.files[1], raw, 0o600))
+			_, err := compareInodes(t.Context(), m.files[0], m.files[1], []span{{0, imageSize}}, time.Now())
+			require.ErrorIs(t, err, c.want)
+		})
+	}
+}
