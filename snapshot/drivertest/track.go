@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/snapshot/layertar"
 )
@@ -38,6 +40,18 @@ func compared(t Tester, lower, upper string, o layertar.CompareOptions) found {
 		text += fmt.Sprintln(c.Kind, c.Path)
 	}
 	return found{text, size, tar.Bytes()}
+}
+
+// ClockGoesOn waits until what is changed from now on is told by its change time from what was changed before, so that a
+// volume which is sealed then has nothing that has to be looked at for that.
+func ClockGoesOn(t Tester) {
+	t.Helper()
+	begin := time.Now()
+	require.Eventually(t, func() bool {
+		var now unix.Timespec
+		err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now) // which file systems take the time from
+		return err == nil && time.Unix(now.Unix()).After(begin.Add(layertar.ClockTick))
+	}, time.Minute, time.Millisecond)
 }
 
 // TracksLikeWalk fails the test unless a comparison of two trees by a driver's account, which o has, finds what a walk over

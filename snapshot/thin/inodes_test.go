@@ -118,9 +118,6 @@ func (m *images) track(t drivertest.Tester, lower, upper int) (*inodes, error) {
 	return compareInodes(t.Context(), m.files[lower], m.files[upper], m.differ(t, lower, upper), m.frozen[lower])
 }
 
-// settle lets the clock of change times go on: what was changed before it is told from what is changed after it.
-func settle() { time.Sleep(layertar.ClockTick + 10*time.Millisecond) }
-
 // TestInodesLikeWalk: whatever was done, the inodes tell what a walk over both trees tells, over one or several layers, and
 // whether or not the lower one was changed a moment before it was frozen.
 func TestInodesLikeWalk(t *testing.T) {
@@ -147,7 +144,7 @@ func TestInodesLikeWalk(t *testing.T) {
 				}
 			})
 			if rapid.Bool().Draw(r, "settles") {
-				settle()
+				drivertest.ClockGoesOn(r)
 			}
 		}
 		top := len(m.files) - 1
@@ -176,7 +173,7 @@ func TestInodesCost(t *testing.T) {
 			}
 		}
 	})
-	settle()
+	drivertest.ClockGoesOn(t)
 	m.push(t)
 	m.with(t, 1, false, func(dir string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "b/e/C"), []byte("y"), 0o600))
@@ -204,7 +201,7 @@ func TestInodesWithinATick(t *testing.T) {
 	m := newImages(t)
 	m.with(t, 0, false, func(dir string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "old"), []byte("x"), 0o600))
-		settle()
+		drivertest.ClockGoesOn(t)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "new"), []byte("x"), 0o600))
 	})
 	m.push(t)

@@ -100,7 +100,7 @@ func TestTrackLikeWalk(t *testing.T) {
 			})
 			chain = append(chain, s.seal(v))
 			if rapid.Bool().Draw(r, "settles") {
-				time.Sleep(layertar.ClockTick)
+				drivertest.ClockGoesOn(r)
 			}
 		}
 		top := chain[len(chain)-1]
