@@ -18,7 +18,6 @@ import (
 	"blockstore.dev/blockstore/snapshot/drivertest"
 	"blockstore.dev/blockstore/snapshot/layertar"
 	"blockstore.dev/blockstore/snapshot/layertar/treetest"
-	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // images are files with ext4 in them, each a copy of the one before, as volumes are snapshots of each other.
@@ -30,6 +29,7 @@ type images struct {
 }
 
 const (
+	tree       = "tree"   // the directory that is compared
 	imageSize  = 24 << 20 // three groups
 	imageBlock = 64 << 10 // in which images differ, a pool's
 )
@@ -49,6 +49,7 @@ func newImages(t *testing.T, options ...string) *images {
 	line := append([]string{"mkfs.ext4", "-q", "-F", "-b", "4096", "-g", "2048", "-N", "1536", "-J", "size=4"}, append(options, m.files[0])...)
 	out, err := exec.CommandContext(t.Context(), line[0], line[1:]...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	m.with(t, 0, func(dir string) { require.NoError(t, os.Mkdir(dir, 0o755)) })
 	return m
 }
 
@@ -84,17 +85,17 @@ func (m *images) push(t drivertest.Tester) {
 	m.files = append(m.files, file)
 }
 
-// with mounts an image for the length of use.
-func (m *images) with(t drivertest.Tester, i int, readOnly bool, use func(dir string)) {
+// with mounts an image for the length of use, and shows a directory of its. The mount is nowhere in the tree of the machine, of
+// which a container that is started beside this would get a copy: ext4 would stay mounted for a moment longer.
+func (m *images) with(t drivertest.Tester, i int, use func(dir string)) {
 	t.Helper()
-	dir := m.files[i] + ".mounted"
-	require.NoError(t, os.MkdirAll(dir, 0o755))
 	loop, err := ioctl.AttachLoop(t.Context(), m.files[i], ioctl.LoopOptions{AutoClear: true})
 	require.NoError(t, err)
 	defer loop.Close()
-	require.NoError(t, mount.At(ext4.mount(loop.Path(), readOnly), dir))
-	defer func() { require.NoError(t, mount.Unmount(dir)) }()
-	use(dir)
+	require.NoError(t, ext4.with(loop.Path(), func(root *os.File) error {
+		use(filepath.Join(below(root), tree))
+		return nil
+	}))
 }
 
 // differ is what a thin pool would say of two.
@@ -137,7 +138,7 @@ func TestInodesLikeWalk(t *testing.T) {
 			if i > 0 {
 				m.push(r)
 			}
-			m.with(r, len(m.files)-1, false, func(dir string) {
+			m.with(r, len(m.files)-1, func(dir string) {
 				mess := treetest.Mess{R: r, Dir: dir}
 				for range 1 + rapid.IntRange(0, 25).Draw(r, "steps") {
 					mess.Step()
@@ -148,11 +149,15 @@ func TestInodesLikeWalk(t *testing.T) {
 			}
 		}
 		top := len(m.files) - 1
+		tracked := make([]*inodes, top)
 		for lower := range top {
-			l, err := m.track(r, lower, top)
+			var err error
+			tracked[lower], err = m.track(r, lower, top)
 			require.NoError(r, err)
-			m.with(r, lower, true, func(below string) {
-				m.with(r, top, true, func(above string) {
+		}
+		for lower, l := range tracked {
+			m.with(r, lower, func(below string) {
+				m.with(r, top, func(above string) {
 					drivertest.TracksLikeWalk(r, below, above, layertar.CompareOptions{Snapshots: true, Lineage: l})
 				})
 			})
@@ -165,7 +170,7 @@ func TestInodesLikeWalk(t *testing.T) {
 func TestInodesCost(t *testing.T) {
 	m := newImages(t)
 	const dirs, files = 20, 50
-	m.with(t, 0, false, func(dir string) {
+	m.with(t, 0, func(dir string) {
 		for i := range dirs {
 			require.NoError(t, os.MkdirAll(filepath.Join(dir, string(rune('a'+i)), "e"), 0o755))
 			for j := range files {
@@ -175,7 +180,7 @@ func TestInodesCost(t *testing.T) {
 	})
 	drivertest.ClockGoesOn(t)
 	m.push(t)
-	m.with(t, 1, false, func(dir string) {
+	m.with(t, 1, func(dir string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "b/e/C"), []byte("y"), 0o600))
 		require.NoError(t, os.Chmod(filepath.Join(dir, "c/e"), 0o700))
 		require.NoError(t, os.Remove(filepath.Join(dir, "d/e/D")))
@@ -183,8 +188,8 @@ func TestInodesCost(t *testing.T) {
 	l, err := m.track(t, 0, 1)
 	require.NoError(t, err)
 	looked := map[string]int{}
-	m.with(t, 0, true, func(below string) {
-		m.with(t, 1, true, func(above string) {
+	m.with(t, 0, func(below string) {
+		m.with(t, 1, func(above string) {
 			all, err := layertar.Changes(t.Context(), below, above, layertar.CompareOptions{
 				Snapshots: true, Lineage: l, Looked: func(path string) { looked[path]++ },
 			})
@@ -199,7 +204,7 @@ func TestInodesCost(t *testing.T) {
 // of a change right afterwards.
 func TestInodesWithinATick(t *testing.T) {
 	m := newImages(t)
-	m.with(t, 0, false, func(dir string) {
+	m.with(t, 0, func(dir string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "old"), []byte("x"), 0o600))
 		drivertest.ClockGoesOn(t)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "new"), []byte("x"), 0o600))
@@ -213,7 +218,7 @@ func TestInodesWithinATick(t *testing.T) {
 	m.frozen[0] = time.Now().Add(-10 * time.Millisecond)
 	l, err := m.track(t, 0, 1)
 	require.NoError(t, err)
-	m.with(t, 1, true, func(dir string) {
+	m.with(t, 1, func(dir string) {
 		require.True(t, l.Untouched(inode(dir, "old")))
 		require.False(t, l.Untouched(inode(dir, "new")))
 	})
