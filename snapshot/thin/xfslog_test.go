@@ -44,13 +44,13 @@ func TestXFSClean(t *testing.T) {
 		rounds = 2
 	}
 	for round := range rounds {
-		l, err := ioctl.AttachLoop(t.Context(), image, ioctl.LoopOptions{Buffered: true})
+		l, err := ioctl.AttachLoop(t.Context(), image, ioctl.LoopOptions{Buffered: true, AutoClear: true})
 		require.NoError(t, err)
 		// No mount in the file system's tree: a container that is started beside this would get a copy, and with it xfs
 		// would stay mounted for a moment longer.
 		root, err := xfs.open(l.Path())
 		if errors.Is(err, unix.ENODEV) {
-			require.NoError(t, l.Detach())
+			require.NoError(t, l.Close())
 			t.Skipf("no xfs in this kernel: %v", err)
 		}
 		require.NoError(t, err)
@@ -60,7 +60,7 @@ func TestXFSClean(t *testing.T) {
 		require.False(t, clean(image), "round %d, synced and mounted", round)
 		require.NoError(t, root.Close())
 		require.True(t, clean(l.Path()), "round %d, unmounted", round)
-		require.NoError(t, l.Detach())
+		require.NoError(t, l.Close())
 		require.True(t, clean(image), "round %d, detached", round)
 	}
 	f, err := os.Open(image)
