@@ -1,7 +1,6 @@
 package thin
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -15,12 +14,12 @@ import (
 // The superblock, group descriptors and inodes of ext4, little-endian (Linux, Documentation/filesystems/ext4: super.rst,
 // group_descr.rst, inodes.rst).
 const (
-	ext4SuperAt, ext4SuperSize = 1024, 1024
+	ext4SuperAt = 1024
 
 	// In the superblock.
-	ext4Inodes, ext4FirstBlock, ext4LogBlock                            = 0x0, 0x14, 0x18
-	ext4GroupInodes, ext4Magic, ext4InodeSize                           = 0x28, 0x38, 0x58
-	ext4Incompat, ext4ROCompat, ext4UUID, ext4DescriptorSize, ext4UUID2 = 0x60, 0x64, 0x68, 0xfe, 0x78
+	ext4Inodes, ext4FirstBlock, ext4LogBlock                 = 0x0, 0x14, 0x18
+	ext4GroupInodes, ext4Magic, ext4InodeSize                = 0x28, 0x38, 0x58
+	ext4Incompat, ext4ROCompat, ext4UUID, ext4DescriptorSize = 0x60, 0x64, 0x68, 0xfe
 
 	// Features.
 	ext4Recover, ext4MetaBG, ext4Has64Bit = 0x4, 0x10, 0x80 // incompatible
@@ -45,7 +44,6 @@ type ext4FS struct {
 	r io.ReaderAt
 
 	uuid      [16]byte
-	dirty     bool // it has a journal to replay
 	inodes    uint32
 	perGroup  uint32
 	inodeSize int64
@@ -68,7 +66,7 @@ func openExt4(r io.ReaderAt) (*ext4FS, error) {
 	if _, err := r.ReadAt(sb, 0); err != nil {
 		return nil, fmt.Errorf("reading ext4 superblock: %w", err)
 	}
-	sb = sb[ext4SuperAt:][:ext4SuperSize]
+	sb = sb[ext4SuperAt:]
 	le := binary.LittleEndian
 	if le.Uint16(sb[ext4Magic:]) != unix.EXT4_SUPER_MAGIC {
 		return nil, fmt.Errorf("volume holds no ext4: %w", snapshot.ErrCorrupt)
@@ -78,8 +76,7 @@ func openExt4(r io.ReaderAt) (*ext4FS, error) {
 		inodeSize: int64(le.Uint16(sb[ext4InodeSize:])), firstBlock: le.Uint32(sb[ext4FirstBlock:]),
 		incompat: le.Uint32(sb[ext4Incompat:]), compat: le.Uint32(sb[ext4ROCompat:]), descriptorSize: ext4SmallDescriptor,
 	}
-	copy(fs.uuid[:], sb[ext4UUID:ext4UUID2])
-	fs.dirty = fs.incompat&ext4Recover != 0
+	copy(fs.uuid[:], sb[ext4UUID:])
 	if fs.incompat&ext4Has64Bit != 0 {
 		fs.descriptorSize = int(le.Uint16(sb[ext4DescriptorSize:]))
 	}
@@ -93,15 +90,24 @@ func openExt4(r io.ReaderAt) (*ext4FS, error) {
 	return fs, nil
 }
 
+// dirty: it has a journal to replay.
+func (fs *ext4FS) dirty() bool { return fs.incompat&ext4Recover != 0 }
+
+// like says that both are laid out alike, but for their sizes.
+func (fs *ext4FS) like(other *ext4FS) bool {
+	return fs.uuid == other.uuid && fs.perGroup == other.perGroup && fs.inodeSize == other.inodeSize && fs.blockSize == other.blockSize
+}
+
 // groups reads the group descriptors.
 func (fs *ext4FS) groups() ([]inodeGroup, error) {
 	if fs.incompat&ext4MetaBG != 0 { // the descriptors lie about
 		return nil, fmt.Errorf("ext4 has meta_bg: %w", snapshot.ErrNotSupported)
 	}
-	if n := fs.inodes / fs.perGroup; n > ext4MostGroups {
+	n := fs.inodes / fs.perGroup
+	if n > ext4MostGroups {
 		return nil, fmt.Errorf("ext4 has %d groups: %w", n, snapshot.ErrNotSupported)
 	}
-	groups := make([]inodeGroup, fs.inodes/fs.perGroup)
+	groups := make([]inodeGroup, n)
 	raw := aligned(len(groups) * fs.descriptorSize)
 	if _, err := fs.r.ReadAt(raw, (int64(fs.firstBlock)+1)*fs.blockSize); err != nil {
 		return nil, fmt.Errorf("reading ext4 group descriptors: %w", err)
@@ -146,8 +152,6 @@ func (n ext4Inode) changed() time.Time {
 	}
 	return time.Unix(seconds, nanoseconds)
 }
-
-func (n ext4Inode) equal(other ext4Inode) bool { return bytes.Equal(n, other) }
 
 // aligned is a buffer for at least n bytes that direct I/O takes: allocations of that size begin at a page.
 func aligned(n int) []byte {

@@ -191,7 +191,7 @@ func ext4NeedsRecovery(device string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return fs.dirty, nil
+	return fs.dirty(), nil
 }
 
 // mount is the line that shows the file system. A snapshot that was taken of a mounted xfs has a log that it would

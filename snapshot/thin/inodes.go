@@ -1,7 +1,9 @@
 package thin
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sort"
@@ -46,24 +48,20 @@ type span struct{ begin, end int64 }
 // cannot be told so.
 func compareInodes(ctx context.Context, lowerDevice, upperDevice string, differ []span, frozenAt time.Time) (_ *inodes, err error) {
 	c := inodeComparison{ctx: ctx, differ: differ, recent: frozenAt.Add(-layertar.ClockTick), found: &inodes{touched: map[uint64]bool{}}}
-	for device, side := range map[string]*inodeSide{lowerDevice: &c.lower, upperDevice: &c.upper} {
-		// Past the page cache, which may keep what lay there when it was read.
-		f, err := os.OpenFile(device, os.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		if side.fs, err = openExt4(f); err == nil {
-			side.groups, err = side.fs.groups()
-		}
-		if err != nil {
-			return nil, err
-		}
-		side.buffer = aligned(inodeChunk)
+	defer func() { err = errors.Join(err, c.lower.close(), c.upper.close()) }()
+	if err := errors.Join(c.lower.open(lowerDevice), c.upper.open(upperDevice)); err != nil {
+		return nil, err
 	}
 	l, u := c.lower.fs, c.upper.fs
-	if l.dirty || u.dirty || l.uuid != u.uuid || l.perGroup != u.perGroup || l.inodeSize != u.inodeSize || l.blockSize != u.blockSize {
+	// Who had the device may have made another file system on it.
+	if l.dirty() || u.dirty() || !l.like(u) || l.blockSize != fsBlock {
 		return nil, fmt.Errorf("the file systems are not laid out alike, or are to be recovered: %w", snapshot.ErrNotSupported)
+	}
+	if c.lower.groups, err = l.groups(); err != nil {
+		return nil, err
+	}
+	if c.upper.groups, err = u.groups(); err != nil {
+		return nil, err
 	}
 	common := min(len(c.lower.groups), len(c.upper.groups))
 	for i := range common {
@@ -76,9 +74,27 @@ func compareInodes(ctx context.Context, lowerDevice, upperDevice string, differ 
 }
 
 type inodeSide struct {
+	device *os.File
 	fs     *ext4FS
 	groups []inodeGroup
 	buffer []byte
+}
+
+// open reads the superblock, past the page cache, which may keep what lay there when it was read.
+func (s *inodeSide) open(device string) (err error) {
+	if s.device, err = os.OpenFile(device, os.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0); err != nil {
+		return err
+	}
+	s.buffer = aligned(inodeChunk)
+	s.fs, err = openExt4(s.device)
+	return err
+}
+
+func (s *inodeSide) close() error {
+	if s.device == nil {
+		return nil
+	}
+	return s.device.Close()
 }
 
 type inodeComparison struct {
@@ -128,7 +144,7 @@ func (c *inodeComparison) group(i int) error {
 func (c *inodeComparison) inode(number uint64, at int64, known, differs bool) error {
 	size := c.lower.fs.inodeSize
 	lower, upper := ext4Inode(c.lower.buffer[at:][:size]), ext4Inode(c.upper.buffer[at:][:size])
-	same := known && (!differs || lower.equal(upper))
+	same := known && (!differs || bytes.Equal(lower, upper))
 	switch {
 	case same && lower.changed().Before(c.recent):
 		return nil

@@ -2,7 +2,7 @@ package thin
 
 import (
 	"bytes"
-	"io"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,12 +29,13 @@ type images struct {
 }
 
 const (
-	tree       = "tree"   // the directory that is compared
-	imageSize  = 24 << 20 // three groups
-	imageBlock = 64 << 10 // in which images differ, a pool's
+	tree        = "tree"   // the directory that is compared
+	imageSize   = 24 << 20 // three groups
+	imageInodes = 1536
+	imageBlock  = 64 << 10 // in which images differ, a pool's
 )
 
-func newImages(t *testing.T, options ...string) *images {
+func newImages(t *testing.T) *images {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting needs root")
@@ -46,8 +47,7 @@ func newImages(t *testing.T, options ...string) *images {
 	m.files = []string{m.name()}
 	require.NoError(t, os.WriteFile(m.files[0], nil, 0o600))
 	require.NoError(t, os.Truncate(m.files[0], imageSize))
-	line := append([]string{"mkfs.ext4", "-q", "-F", "-b", "4096", "-g", "2048", "-N", "1536", "-J", "size=4"}, append(options, m.files[0])...)
-	out, err := exec.CommandContext(t.Context(), line[0], line[1:]...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "mkfs.ext4", "-q", "-F", "-b", "4096", "-g", "2048", "-N", fmt.Sprint(imageInodes), "-J", "size=4", m.files[0]).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	m.with(t, 0, func(dir string) { require.NoError(t, os.Mkdir(dir, 0o755)) })
 	return m
@@ -62,26 +62,8 @@ func (m *images) push(t drivertest.Tester) {
 	t.Helper()
 	file := m.name()
 	m.frozen = append(m.frozen, time.Now())
-	from, err := os.Open(m.top())
-	require.NoError(t, err)
-	defer from.Close()
-	to, err := os.Create(file)
-	require.NoError(t, err)
-	defer to.Close()
-	size, err := from.Seek(0, io.SeekEnd)
-	require.NoError(t, err)
-	require.NoError(t, to.Truncate(size))
-	for at := int64(0); ; {
-		begin, err := unix.Seek(int(from.Fd()), at, unix.SEEK_DATA)
-		if err == unix.ENXIO {
-			break
-		}
-		require.NoError(t, err)
-		at, err = unix.Seek(int(from.Fd()), begin, unix.SEEK_HOLE)
-		require.NoError(t, err)
-		_, err = io.Copy(io.NewOffsetWriter(to, begin), io.NewSectionReader(from, begin, at-begin))
-		require.NoError(t, err)
-	}
+	out, err := exec.CommandContext(t.Context(), "cp", "--sparse=always", m.top(), file).CombinedOutput()
+	require.NoError(t, err, "%s", out)
 	m.files = append(m.files, file)
 }
 
@@ -200,6 +182,36 @@ func TestInodesCost(t *testing.T) {
 	require.Equal(t, map[string]int{"b/e/C": 1, "c/e": 1, "d/e": 1, "d/e/D": 1}, looked)
 }
 
+// TestInodesOfALargerOne: one that was grown has inodes that lower did not have.
+func TestInodesOfALargerOne(t *testing.T) {
+	m := newImages(t)
+	drivertest.ClockGoesOn(t)
+	m.push(t)
+	require.NoError(t, os.Truncate(m.files[1], 2*imageSize))
+	// The kernel grows it for who has CAP_SYS_RESOURCE alone.
+	out, err := exec.CommandContext(t.Context(), "resize2fs", "-f", m.files[1]).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	beyond := uint64(0)
+	m.with(t, 1, func(dir string) {
+		for i := range imageInodes + 10 {
+			file := filepath.Join(dir, fmt.Sprint(i))
+			require.NoError(t, os.WriteFile(file, nil, 0o600))
+			var st unix.Stat_t
+			require.NoError(t, unix.Stat(file, &st))
+			beyond = max(beyond, st.Ino)
+		}
+	})
+	require.Greater(t, beyond, uint64(imageInodes))
+	l, err := m.track(t, 0, 1)
+	require.NoError(t, err)
+	require.False(t, l.Untouched(beyond))
+	m.with(t, 0, func(below string) {
+		m.with(t, 1, func(above string) {
+			drivertest.TracksLikeWalk(t, below, above, layertar.CompareOptions{Snapshots: true, Lineage: l})
+		})
+	})
+}
+
 // TestInodesWithinATick: what was changed right before the lower one was frozen is looked at, since its times would not tell
 // of a change right afterwards.
 func TestInodesWithinATick(t *testing.T) {
@@ -238,6 +250,7 @@ func TestInodesRefused(t *testing.T) {
 	}{
 		"to be recovered":      {ext4SuperAt + ext4Incompat, []byte{incompat | ext4Recover}, snapshot.ErrNotSupported},
 		"scattered":            {ext4SuperAt + ext4Incompat, []byte{incompat | ext4MetaBG}, snapshot.ErrNotSupported},
+		"smaller blocks":       {ext4SuperAt + ext4LogBlock, []byte{0}, snapshot.ErrNotSupported},
 		"another":              {ext4SuperAt + ext4UUID, []byte{1, 2, 3}, snapshot.ErrNotSupported},
 		"a table moved":        {4096 + ext4Table, []byte{0xee}, snapshot.ErrNotSupported},
 		"no ext4":              {ext4SuperAt + ext4Magic, []byte{0}, snapshot.ErrCorrupt},
