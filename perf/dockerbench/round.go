@@ -34,6 +34,7 @@ func (p *peer) round(ctx context.Context, large largeImage) error {
 		run  func(context.Context) error
 	}
 	steps := []step{
+		{"load without dockerd", p.loadAlone},
 		{"load", p.load},
 		{"create", p.createCrowd},
 		{"allocation", func(ctx context.Context) error { return p.allocation(ctx, "allocated: the image and the containers") }},
@@ -77,6 +78,31 @@ func (p *peer) load(ctx context.Context) error {
 	// The kernel has time for what a driver leaves to it, but until then a power
 	// cut takes it.
 	p.report.AddPart(rowLoad, "and until all of it is on disk", perf.Seconds, p.name, (c.wall + time.Since(begin)).Seconds())
+	return nil
+}
+
+// loadAlone has our store take the archive by its own command, of the same server, and give it back.
+func (p *peer) loadAlone(ctx context.Context) error {
+	if p.server == nil {
+		return nil
+	}
+	if err := perf.Warm(p.o.archive); err != nil {
+		return err
+	}
+	_, c, err := p.timed(p.storeCommand(ctx, "load", "--input", p.o.archive))
+	if err != nil {
+		return err
+	}
+	if p.counted != nil {
+		p.addCalls(rowLoadAlone, c.calls)
+	} else {
+		p.report.Add(rowLoadAlone, perf.Seconds, p.name, c.wall.Seconds())
+	}
+	for _, args := range [][]string{{"rmi", p.o.ref}, {"gc"}} {
+		if _, err := perf.OutputOf(p.storeCommand(ctx, args...)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -249,7 +275,7 @@ const (
 // until the answer stays the same: btrfs gives whole chunks back a while later.
 func (p *peer) trimmed(ctx context.Context) (int64, error) {
 	if p.server != nil { // what was removed may still be going, in the background
-		if _, err := perf.Output(ctx, p.o.blockstore, "--root", p.root(), "gc"); err != nil {
+		if _, err := perf.OutputOf(p.storeCommand(ctx, "gc")); err != nil {
 			return 0, err
 		}
 	}

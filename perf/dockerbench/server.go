@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,6 +26,11 @@ type server struct {
 
 // root is where blockstore keeps this peer's store.
 func (p *peer) root() string { return filepath.Join(p.dir, "store") }
+
+// storeCommand is one of blockstore's own, which its server answers.
+func (p *peer) storeCommand(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, p.o.blockstore, append([]string{"--root", p.root()}, args...)...)
+}
 
 // serveBlockstore makes a store and starts a server on it.
 func serveBlockstore(ctx context.Context, p *peer, inner string) (server, error) {

@@ -39,6 +39,7 @@ func rowNames() []*regexp.Regexp {
 		`W12 read the same file, [^:]*`,
 		`W13 close and open again, [^:]*`,
 		`W14 (4 KiB random writes, depth 1|128 KiB reads in order, depth 4)`,
+		`blockstore load of the real image`,
 		`docker (load of the real image|create, a container|(diff|commit) after a small change)`,
 		`docker create, image with the large file`,
 		`first write: four bytes, (cold|warm)`,
