@@ -46,6 +46,14 @@ type options struct {
 	testFlags    []string
 }
 
+// machinesOr is how many machines were asked for, or else n.
+func (o options) machinesOr(n int) int {
+	if o.machines > 0 {
+		return o.machines
+	}
+	return n
+}
+
 func run(ctx context.Context, args []string) error {
 	const usage = "usage: tiers test|host|uml|vm [flags] [PACKAGE]... | tiers gotest [flags] PACKAGE... [-- TESTFLAG...]"
 	if len(args) == 0 {
@@ -78,7 +86,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.BoolVar(&o.inVM, "in-vm", false, "gotest: run in the virtual machine")
 	flags.BoolVar(&o.logs, "log", false, "gotest: print what tests that passed have logged")
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
-	flags.IntVar(&o.machines, "machines", 2, "machines that run at a time")
+	flags.IntVar(&o.machines, "machines", 0, "machines that run at a time; 0: as many as the processors and the memory are for")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "time limit of one package's tests")
 	flags.DurationVar(&o.still, "still", 10*time.Minute, "time limit of a machine in which no test says anything")
 	flags.DurationVar(&o.vmTimeout, "vm-timeout", 20*time.Minute, "time limit of one package's tests in the virtual machine")
@@ -142,8 +150,8 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 	return report(os.Stdout, tiers, append(compact(errs), leaks(before, dir, "bstest", "blockstore")...))
 }
 
-// runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it a
-// machine of User Mode Linux runs what the packages before it have left to that. The virtual machine comes last.
+// runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it
+// half of the machines of User Mode Linux run what the packages before it have left to them. The virtual machine comes last.
 func runTiers(ctx context.Context, o options, dir string, hostFlags, more []string) (tiers []*tier, errs []error) {
 	host := newTier(hostTier)
 	var uml *machines
@@ -156,13 +164,13 @@ func runTiers(ctx context.Context, o options, dir string, hostFlags, more []stri
 		if err != nil {
 			return nil, []error{err}
 		}
-		uml.start(ctx, 1)
+		uml.start(ctx, uml.machines/2)
 		left = func(pkg string) { uml.add(umlSelection(host.only(pkg), whole, o.umlLeave)) }
 	}
 	err := runHost(ctx, o, dir, host, hostFlags, left)
 	tiers, errs = append(tiers, host), append(errs, err)
 	if uml != nil {
-		uml.start(ctx, uml.machines-1)
+		uml.start(ctx, uml.machines-uml.machines/2)
 		t, err := uml.end()
 		errs = append(errs, err)
 		if len(t.results) > 0 {
