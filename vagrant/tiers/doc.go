@@ -24,12 +24,13 @@
 // is a package whose binary ended without a verdict (a panic, a time limit)
 // and a tier in which nothing ran.
 //
-// The uml tier runs the tests that the host skipped: on a host that has
-// everything it runs none. It begins with one machine beside the host tier, with the
-// packages that have ended there. The vm tier, by far the slowest, runs those whose
-// reason on another tier names what only it has, each package or long test in a machine of its own,
-// with systemd or udev where one of the reasons names that. It comes
-// last, since beside the others it would take their processors. Packages given
+// The uml tier runs the tests that the host skipped, but for those of what only the
+// vm tier has: on a host that has everything it runs none. It begins beside the host
+// tier, with half of its machines and the packages that have ended there. The vm tier,
+// by far the slowest, runs those whose reason on another tier names what only it has,
+// each package or long test in a machine of its own, with systemd or udev where one of
+// the reasons names that. It begins when the first machine of the uml tier has no more
+// to do, since a virtual machine takes a processor for itself. Packages given
 // with --uml-all or --vm-all run there as well, whole: their tests take
 // another driver on another kernel.
 //

@@ -27,19 +27,25 @@ func runExpression(test string) string {
 
 // kernel is what a tier's machines run.
 type kernel struct {
-	tier     string
-	program  string                                 // boots a machine
-	machines int                                    // that run at a time
-	timeout  time.Duration                          // of the tests in one machine
-	deal     func(map[string][]string) []machineRun // a selection, dealt out to machines
-	repeats  func(*tier) bool                       // whether a machine's results are its own fault; nil: never
+	tier    string
+	program string           // boots a machine
+	limit   int              // of machines that run at a time
+	timeout time.Duration    // of the tests in one machine
+	repeats func(*tier) bool // whether a machine's results are its own fault; nil: never
 }
 
 // machineRun is tests of one package in one machine.
 type machineRun struct {
 	pkg   string
-	run   string   // -test.run's expression; empty for all
-	flags []string // of the machine's program
+	run   string    // -test.run's expression; empty for all
+	flags []string  // of the machine's program
+	share *selected // what it is a part of
+}
+
+// selected is tests that were given to machines together.
+type selected struct {
+	left int         // machines that have not ended
+	then func(*tier) // what happens with what was found of its package; or nil
 }
 
 // machines are those of one tier, and what they have found.
@@ -50,8 +56,12 @@ type machines struct {
 	gather *gatherer
 	queue  *queue
 	wg     sync.WaitGroup
-	begun  time.Time
 	builds sync.Map // of package to *built
+	idle   func()   // is called when a machine finds nothing more to run, and none will come; or nil
+
+	mu      sync.Mutex
+	started int
+	begun   time.Time
 }
 
 func newMachines(o options, k kernel) (*machines, error) {
@@ -73,26 +83,47 @@ func runMachines(ctx context.Context, o options, k kernel, selection map[string]
 	if err != nil {
 		return newTier(k.tier), err
 	}
-	m.add(selection)
-	m.start(ctx, k.machines)
+	m.add(selection, nil, nil)
+	m.start(ctx, k.limit)
 	return m.end()
 }
 
-// add has a selection run as soon as there is a machine for it.
-func (m *machines) add(selection map[string][]string) { m.queue.add(m.deal(selection)...) }
+// add has a selection run as soon as there is a machine for it, of which flags are of a package's machines. then, if it is not
+// nil, gets what was found of the selection's one package when all of it has run, at once if that is nothing.
+func (m *machines) add(selection, flags map[string][]string, then func(*tier)) {
+	runs := dealOut(selection)
+	if len(runs) == 0 && then != nil {
+		then(newTier(m.tier))
+	}
+	share := &selected{left: len(runs), then: then}
+	for i := range runs {
+		runs[i].flags, runs[i].share = flags[runs[i].pkg], share
+	}
+	m.queue.add(runs...)
+}
 
-// start has so many more machines run at a time.
+// start has so many more machines run at a time, but not more than the limit.
 func (m *machines) start(ctx context.Context, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n = min(n, m.limit-m.started)
+	if m.started == 0 {
+		m.begun = time.Now()
+	}
+	m.started += n
 	for range n {
 		m.wg.Go(func() {
 			for {
 				run, ok := m.queue.next()
 				if !ok {
-					return
+					break
 				}
 				if ctx.Err() == nil {
 					m.run(ctx, run)
 				}
+			}
+			if m.idle != nil {
+				m.idle()
 			}
 		})
 	}
@@ -113,6 +144,13 @@ func (m *machines) run(ctx context.Context, run machineRun) {
 		one, err = m.runPackage(ctx, run)
 	}
 	m.gather.add(one, err)
+	m.mu.Lock()
+	run.share.left--
+	last := run.share.left == 0
+	m.mu.Unlock()
+	if last && run.share.then != nil {
+		run.share.then(m.gather.only(run.pkg))
+	}
 }
 
 // stopped is how the program that boots says that the machine, and not the test, came to an end.
@@ -176,6 +214,13 @@ func (g *gatherer) add(t *tier, err error) {
 	}
 }
 
+// only is what was found of one package.
+func (g *gatherer) only(pkg string) *tier {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.tier.only(pkg)
+}
+
 // built is a package's test binary.
 type built struct {
 	once      sync.Once
@@ -195,7 +240,7 @@ func (m *machines) build(ctx context.Context, pkg string) *built {
 		}
 		// Named as go test names it, since tests may look for themselves.
 		b.binary = filepath.Join(m.work, strings.ReplaceAll(pkg, "/", "_"), path.Base(pkg)+".test")
-		build := exec.CommandContext(ctx, "go", "test", "-c", failpoints, "-o", b.binary, pkg)
+		build := exec.CommandContext(ctx, "go", "test", "-c", "-ldflags=-s", failpoints, "-o", b.binary, pkg) // as `go test` links it
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			b.complaint = string(out)

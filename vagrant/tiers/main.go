@@ -151,54 +151,47 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 }
 
 // runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it
-// half of the machines of User Mode Linux run what the packages before it have left to them. The virtual machine comes last.
+// half of the machines of User Mode Linux run what the packages before it have left to them. A virtual machine takes a
+// processor for itself: the first begins when a machine of User Mode Linux finds nothing more to do.
 func runTiers(ctx context.Context, o options, dir string, hostFlags, more []string) (tiers []*tier, errs []error) {
 	host := newTier(hostTier)
-	var uml *machines
-	left := func(string) {}
-	if slices.Contains(more, umlTier) {
-		whole, err := listPackages(ctx, o.umlAll)
-		if err == nil {
-			uml, err = newMachines(o, umlKernel(o))
-		}
-		if err != nil {
-			return nil, []error{err}
-		}
-		uml.start(ctx, uml.machines/2)
-		left = func(pkg string) { uml.add(umlSelection(host.only(pkg), whole, o.umlLeave)) }
+	umlAll, umlErr := listPackages(ctx, o.umlAll)
+	vmAll, vmErr := listPackages(ctx, o.vmAll)
+	if err := errors.Join(umlErr, vmErr); err != nil {
+		return nil, []error{err}
 	}
-	err := runHost(ctx, o, dir, host, hostFlags, left)
+	uml, umlErr := newMachines(o, umlKernel(o))
+	vm, vmErr := newMachines(o, vmKernel(o))
+	if err := errors.Join(umlErr, vmErr); err != nil {
+		return nil, []error{err}
+	}
+	uml.idle = func() { vm.start(ctx, 1) }
+	toVM := func(found ...*tier) {
+		if slices.Contains(more, vmTier) {
+			leaveOut(found, o.vmLeave)
+			selection, flags := vmSelection(found, vmAll)
+			vm.add(selection, flags, nil)
+		}
+	}
+	uml.start(ctx, uml.limit/2)
+	err := runHost(ctx, o, dir, host, hostFlags, func(pkg string) {
+		left := host.only(pkg)
+		if slices.Contains(more, umlTier) {
+			uml.add(umlSelection(left, umlAll, o.umlLeave), nil, func(found *tier) { toVM(left, found) })
+		} else {
+			toVM(left)
+		}
+	})
 	tiers, errs = append(tiers, host), append(errs, err)
-	if uml != nil {
-		uml.start(ctx, uml.machines-uml.machines/2)
-		t, err := uml.end()
-		errs = append(errs, err)
-		if len(t.results) > 0 {
+	for _, m := range []*machines{uml, vm} {
+		m.start(ctx, m.limit)
+		t, err := m.end()
+		if errs = append(errs, err); len(t.results) > 0 {
 			tiers = append(tiers, t)
 		}
 	}
-	if slices.Contains(more, vmTier) && ctx.Err() == nil {
-		vm, err := runVM(ctx, o, tiers)
-		errs = append(errs, err)
-		if vm != nil {
-			tiers = append(tiers, vm)
-		}
-	}
+	leaveOut(tiers, o.vmLeave)
 	return tiers, errs
-}
-
-// runVM runs the vm tier after the others, or returns nil when none has left anything to it.
-func runVM(ctx context.Context, o options, before []*tier) (*tier, error) {
-	whole, err := listPackages(ctx, o.vmAll)
-	if err != nil {
-		return nil, err
-	}
-	leaveOut(before, o.vmLeave)
-	selection, flags := vmSelection(before, whole)
-	if len(selection) == 0 {
-		return nil, nil
-	}
-	return runMachines(ctx, o, vmKernel(o, flags), selection)
 }
 
 // leaveOut has the report say of tests that the vm tier is not to run why that is.
@@ -225,7 +218,7 @@ func testWhole(ctx context.Context, o options) error {
 	}
 	k := umlKernel(o)
 	if o.inVM {
-		k = vmKernel(o, nil)
+		k = vmKernel(o)
 	}
 	t, err := runMachines(ctx, o, k, selection)
 	if o.logs {

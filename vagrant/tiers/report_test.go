@@ -91,9 +91,9 @@ func TestUMLSelection(t *testing.T) {
 		"a TestX": noDM, "a TestY": yes, "a TestZ/one_(two)": noDM,
 		"b TestX": {outcome: skipped, reason: "no ZFS"}, "b": yes, "c": {outcome: skipped, reason: "no test files"},
 	})
-	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestZ$/^one_\(two\)$`}, "b": {"^TestX$"}}, umlSelection(host, nil, nil))
-	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestY$`}, "b": {"^TestX$"}}, umlSelection(host, []string{"a"}, nil))
-	assert.Equal(t, map[string][]string{"a": {`^TestX$`}, "b": {"^TestX$"}}, umlSelection(host, []string{"a"}, regexp.MustCompile("TestY$")))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestZ$/^one_\(two\)$`}}, umlSelection(host, nil, nil))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestY$`}}, umlSelection(host, []string{"a"}, nil))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`}}, umlSelection(host, []string{"a"}, regexp.MustCompile("TestY$")))
 }
 
 func TestVMSelection(t *testing.T) {
@@ -105,9 +105,12 @@ func TestVMSelection(t *testing.T) {
 	selection, flags := vmSelection(tiers, []string{"d"})
 	assert.Equal(t, map[string][]string{"a": {"^TestZ$/^one$"}, "b": {"^TestX$", "^TestY$"}, "c": {"^TestX$"}, "d": {"^TestX$"}}, selection)
 	assert.Equal(t, map[string][]string{"b": {"--udev"}, "c": {"--systemd"}}, flags)
-	runs := vmKernel(options{}, flags).deal(selection)
-	assert.Len(t, runs, 4, "a machine per package where no test takes minutes")
-	assert.Equal(t, machineRun{pkg: "b", run: "^TestX$|^TestY$", flags: []string{"--udev"}}, runs[1])
+	m := &machines{kernel: vmKernel(options{}), queue: newQueue()}
+	m.add(selection, flags, nil)
+	runs := m.queue.waiting
+	require.Len(t, runs, 4, "a machine per package where no test takes minutes")
+	assert.Equal(t, "b ^TestX$|^TestY$", runs[1].pkg+" "+runs[1].run)
+	assert.Equal(t, []string{"--udev"}, runs[1].flags)
 }
 
 func TestWantingZFSInTheVMIsAFailure(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // umlKernel is User Mode Linux.
 func umlKernel(o options) kernel {
 	return kernel{
-		tier: umlTier, program: o.uml, machines: o.machinesOr(umlMachines(runtime.NumCPU(), memory())), timeout: o.timeout, deal: dealOut,
+		tier: umlTier, program: o.uml, limit: o.machinesOr(umlMachines(runtime.NumCPU(), memory())), timeout: o.timeout,
 		// It does that now and then on busy processors.
 		repeats: machineStopped,
 	}
@@ -36,17 +36,19 @@ func memory() uint64 {
 }
 
 // umlSelection picks the tests that the host skipped, for want of
-// device-mapper, of a capability, of a machine of their own: for each package
-// the expressions for -test.run. Of the packages in whole it picks all but those
-// that match leave. What UML lacks too is skipped once more.
+// device-mapper, of a capability, of a machine of their own, but not of what only
+// the virtual machine has: for each package the expressions for -test.run. Of the
+// packages in whole it picks all but those that match leave.
 func umlSelection(host *tier, whole []string, leave *regexp.Regexp) map[string][]string {
 	selection := map[string][]string{}
 	for _, key := range sortedKeys(host.results) {
+		r := host.results[key]
 		all := slices.Contains(whole, key.pkg)
-		if all && leave != nil && leave.MatchString(key.String()) && host.results[key].outcome != skipped {
-			continue
-		}
-		if all && key.test != "" && !strings.Contains(key.test, "/") || !all && key.test != "" && host.results[key].outcome == skipped {
+		switch {
+		case key.test == "" || all && strings.Contains(key.test, "/"):
+		case r.outcome != skipped && (!all || leave != nil && leave.MatchString(key.String())):
+		case r.outcome == skipped && wantsVM(r.reason) && !wantsUML(r.reason):
+		default:
 			selection[key.pkg] = append(selection[key.pkg], runExpression(key.test))
 		}
 	}

@@ -7,14 +7,8 @@ import (
 
 // vmKernel is Debian's kernel with ZFS in QEMU. By emulation one machine keeps about one of the host's processors busy,
 // although it has two.
-func vmKernel(o options, flags map[string][]string) kernel {
-	return kernel{tier: vmTier, program: o.vm, machines: o.machinesOr(2), timeout: o.vmTimeout, deal: func(selection map[string][]string) []machineRun {
-		runs := dealOut(selection)
-		for i := range runs {
-			runs[i].flags = flags[runs[i].pkg]
-		}
-		return runs
-	}}
+func vmKernel(o options) kernel {
+	return kernel{tier: vmTier, program: o.vm, limit: o.machinesOr(2), timeout: o.vmTimeout}
 }
 
 // vmSelection picks the tests that another tier skipped for want of what the
