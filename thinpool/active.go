@@ -307,7 +307,8 @@ func (p *Pool) list(ctx context.Context) ([]ActiveDevice, error) {
 }
 
 // Find says which thin device of the pool a path leads to: by the uuid of the block device that is there now, since
-// nodes are used again. ErrNotFound for everything else.
+// nodes are used again; or by the name that Publish gave to one that is inactive now, whether or not it exists. ErrNotFound
+// for everything else.
 func (p *Pool) Find(ctx context.Context, path string) (dm.DeviceID, error) {
 	if dir, name := filepath.Split(path); dir == "/dev/mapper/" && name != "" {
 		return p.found(ctx, path, dm.Name(name)) // whether there is a link now or not
@@ -329,7 +330,10 @@ func (p *Pool) found(ctx context.Context, path string, ref dm.Ref) (dm.DeviceID,
 		return 0, fmt.Errorf("looking at %s: %w", path, err)
 	}
 	id, ok := p.config.thinID(info.UUID)
-	if err != nil || !ok {
+	if err != nil {
+		id, ok = p.config.idOfName(filepath.Base(path))
+	}
+	if !ok {
 		return 0, fmt.Errorf("%s is not a device of pool %s: %w", path, p.config.Name, ErrNotFound)
 	}
 	return id, nil

@@ -2,6 +2,7 @@ package thinpool
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -111,6 +112,13 @@ func (c Config) PoolUUID() string {
 
 // ThinName is the device-mapper name of an active thin device.
 func (c Config) ThinName(id dm.DeviceID) string { return fmt.Sprintf("%s-%d", c.Name, id) }
+
+// idOfName is the inverse of ThinName.
+func (c Config) idOfName(name string) (dm.DeviceID, bool) {
+	number, ok := strings.CutPrefix(name, c.Name+"-")
+	id, err := strconv.ParseUint(number, 10, 32)
+	return dm.DeviceID(id), ok && err == nil && name == c.ThinName(dm.DeviceID(id))
+}
 
 // ThinUUID is the device-mapper uuid of an active thin device.
 func (c Config) ThinUUID(id dm.DeviceID) string { return fmt.Sprintf("%s%08d", c.UUIDPrefix(), id) }

@@ -77,6 +77,13 @@ func TestNamesCarryTheIdentity(t *testing.T) {
 		got, ok := c.thinID(c.ThinUUID(id))
 		require.True(t, ok)
 		require.Equal(t, id, got)
+		got, ok = c.idOfName(c.ThinName(id))
+		require.True(t, ok)
+		require.Equal(t, id, got)
+	}
+	for _, foreign := range []string{"", "x", "x-", "x-01", "x-+1", "x-1-1", "y-1", c.PoolName(), "x-99999999999"} {
+		_, ok := c.idOfName(foreign)
+		require.False(t, ok, foreign)
 	}
 	for _, foreign := range []string{"", "LVM-abc", c.PoolUUID(), c.UUIDPrefix() + "99999999", c.UUIDPrefix() + "0000001x", c.UUIDPrefix() + "1"} {
 		_, ok := c.thinID(foreign)

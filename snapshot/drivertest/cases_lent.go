@@ -47,7 +47,8 @@ func (e *env) needsLocator() {
 	}
 }
 
-// identify: mounts that others have performed are known, also by the next process.
+// identify: mounts that others have performed are known, also by the next process, and so are those that nobody has performed yet: a
+// client may have them for as long as it fetches what is to be applied.
 func identify(t *testing.T, e *env) {
 	e.needsLocator()
 	layer := e.load(simpleTar(1)).Layers[0]
@@ -63,6 +64,8 @@ func identify(t *testing.T, e *env) {
 		targets[name] = e.f.Dir(t)
 		e.mountAll(lent[name], targets[name])
 	}
+	e.create("unused", layer)
+	want["unused"], lent["unused"] = "unused", e.handedOut("unused")
 	for range 2 {
 		for name, ms := range lent {
 			got, err := e.identified(ms)
@@ -79,9 +82,11 @@ func identify(t *testing.T, e *env) {
 	for _, target := range targets {
 		e.ok(mount.Unmount(target))
 	}
-	e.remove("c")
-	_, err := e.identified(lent["c"])
-	require.ErrorIs(t, err, snapshot.ErrNotFound, "it was removed")
+	e.remove("c", "unused")
+	for _, name := range []string{"c", "unused"} {
+		_, err := e.identified(lent[name])
+		require.ErrorIs(t, err, snapshot.ErrNotFound, "it was removed")
+	}
 }
 
 func identifyForeign(t *testing.T, e *env) {
