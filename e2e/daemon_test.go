@@ -18,8 +18,15 @@ import (
 )
 
 // patience is how long a daemon may take for anything. In User Mode Linux system
-// calls are slow.
-const patience = 3 * time.Minute
+// calls are slow, and in a virtual machine that is emulated everything is.
+var patience = patienceIn(os.Getenv("BLOCKSTORE_MACHINE"))
+
+func patienceIn(machine string) time.Duration {
+	if machine == "vm" {
+		return 10 * time.Minute
+	}
+	return 3 * time.Minute
+}
 
 // tick is how often a condition is looked at.
 const tick = 50 * time.Millisecond
