@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -151,15 +153,23 @@ func restarts(v *server, c *containerd, ref string) {
 }
 
 // reconnects waits until containerd has found the server again: calls fail until it tries
-// the next time, which it does every three seconds at least.
+// the next time, which it does every three seconds at least, of snapshots and of diffs each.
+// A list asks the server only where there are snapshots: so one is made, and let go.
 func (c *containerd) reconnects() {
 	c.t.Helper()
-	var last result
-	found := eventually(func() bool {
-		last = c.try("snapshot", "ls")
-		return last.code == 0
+	cl := c.client()
+	cl.leased(func(ctx context.Context) {
+		var prepared, compared error
+		found := eventually(func() bool {
+			_, prepared = cl.snapshots.Prepare(ctx, "reconnects", "")
+			if prepared != nil && !errdefs.IsAlreadyExists(prepared) {
+				return false
+			}
+			_, compared = cl.diff.Compare(ctx, nil, nil) // of nothing: whoever answers refuses that
+			return !errdefs.IsUnavailable(compared)
+		})
+		require.True(c.t, found, "containerd does not find the server again: %v, %v", prepared, compared)
 	})
-	require.True(c.t, found, "containerd does not find the server again: %s", last.stderr)
 }
 
 // clean removes what a task whose shim was killed has left.
