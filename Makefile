@@ -19,8 +19,8 @@ PKG ?= ./...
 RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|perf/(chart|figures)|vagrant/(uml|vm))$$')
 # Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
 UML_ALL ?= ./e2e
-# Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds.
-UML_LEAVE ?= /e2e TestContainerd(Full|Registry|Restart|Run)Debian13$$
+# Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds, mostly.
+UML_LEAVE ?= /e2e TestContainerd((Full|Registry|Restart|Run)Debian13|RegistryDebian12)$$
 # Packages whose tests `make test-vm` all runs in the virtual machine too, with the ZFS driver.
 VM_ALL ?= ./e2e
 # Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor (together more than an
