@@ -43,6 +43,14 @@ func (r Ratio) Differs() bool { return r.Low > 1 || r.High < 1 }
 // inverse is the ratio the other way round.
 func (r Ratio) inverse() Ratio { return Ratio{1 / r.Value, 1 / r.High, 1 / r.Low} }
 
+// interval is the interval behind a value, or nothing where all samples say the same.
+func (r Ratio) interval() string {
+	if low, high := digits(r.Low), digits(r.High); low != high {
+		return ", " + low + " to " + high
+	}
+	return ""
+}
+
 // drawn are as many samples as there are, each any of them.
 func (s Samples) drawn(random *rand.Rand) Samples {
 	drawn := make(Samples, len(s))

@@ -17,39 +17,46 @@ type Cell struct {
 	Column string `json:"column"`
 }
 
-// reached says what the quotient is, or the median, and whether there is one.
-func (t Target) reached(r *Report) (float64, bool) {
+// reached says what the quotient is with its interval, or the median, and whether there is one.
+func (t Target) reached(r *Report) (Ratio, bool) {
 	mine, theirs := r.samples(t.Cell.Row, t.Cell.Column), Samples{1}
 	if t.Of != (Cell{}) {
 		theirs = r.samples(t.Of.Row, t.Of.Column)
 	}
 	if len(mine) == 0 || len(theirs) == 0 || theirs.Median() <= 0 {
-		return 0, false
+		return Ratio{}, false
 	}
-	return mine.Median() / theirs.Median(), true
+	if is, ok := RatioOf(mine, theirs); ok {
+		return is, true
+	}
+	is := mine.Median() / theirs.Median()
+	return Ratio{is, is, is}, true
 }
 
 // said is a target with what came of it, and where it was missed, why. A wish to be several times faster, or to take
-// several times less, is shown as such, not as a small part.
+// several times less, is shown as such, not as a small part. What the interval holds the aim of is within noise.
 func (t Target) said(r *Report) string {
 	is, known := t.reached(r)
 	if !known {
 		return "target: " + t.Text + ": not measured"
 	}
 	verdict := "missed"
-	if is <= t.AtMost {
+	if is.Value <= t.AtMost {
 		verdict = "met"
 	}
+	if (is.Low <= t.AtMost) != (is.High <= t.AtMost) {
+		verdict += " within noise"
+	}
 	unit := r.unit(t.Cell.Row)
-	how := digits(is) + "x"
+	how := digits(is.Value) + "x" + is.interval()
 	switch {
 	case t.Of == (Cell{}):
-		how = unit.Text(is)
-	case t.AtMost < 1 && is > 0:
-		how = digits(1/is) + "x " + unit.word(!unit.MoreIsBetter())
+		how = unit.Text(is.Value)
+	case t.AtMost < 1 && is.Value > 0:
+		how = digits(1/is.Value) + "x " + unit.word(!unit.MoreIsBetter()) + is.inverse().interval()
 	}
 	said := "target: " + t.Text + ": " + verdict + " (" + how + ")"
-	if why := t.why(); is > t.AtMost && why != "" {
+	if why := t.why(); is.Value > t.AtMost && why != "" {
 		said += ". " + strings.ToUpper(why[:1]) + why[1:]
 	}
 	return said

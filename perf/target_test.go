@@ -13,6 +13,13 @@ func TestTarget(t *testing.T) {
 	r.Add("make", Seconds, "nothing", 0)
 	r.Add("take", Bytes, "ours", 64<<10)
 	r.Add("take", Bytes, "theirs", 64<<20)
+	for i := range 20 {
+		r.Add("rate", PerSecond, "ours", 90+float64(i))
+		r.Add("rate", PerSecond, "theirs", 95+float64(i))
+	}
+	rate := func(atMost float64) Target {
+		return Target{"rate", Cell{"rate", "theirs"}, Cell{"rate", "ours"}, atMost}
+	}
 	cell := func(column string) Cell { return Cell{"make", column} }
 	tests := map[string]struct {
 		target Target
@@ -28,7 +35,11 @@ func TestTarget(t *testing.T) {
 		"and why": {Target{"docker create: as fast", cell("theirs"), cell("ours"), 1}, "target: docker create: as fast: missed (25.0x). One commit of the file system, " +
 			"on top of what dockerd does itself: a plugin that stores nothing takes as long as overlay2"},
 		"met, of those that are missed elsewhere": {Target{"docker create: as fast", cell("ours"), cell("theirs"), 1}, "target: docker create: as fast: met (0.040x)"},
-		"by nothing": {Target{"it", cell("ours"), cell("nothing"), 1}, "target: it: not measured"},
+		"missed within noise":                     {rate(1.04), "target: rate: missed within noise (1.05x, 0.995 to 1.11)"},
+		"met within noise":                        {rate(1.07), "target: rate: met within noise (1.05x, 0.995 to 1.11)"},
+		"met beyond noise":                        {rate(1.5), "target: rate: met (1.05x, 0.995 to 1.11)"},
+		"times faster":                            {rate(0.5), "target: rate: missed (0.952x faster, 0.899 to 1.00)"},
+		"by nothing":                              {Target{"it", cell("ours"), cell("nothing"), 1}, "target: it: not measured"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, test.want, test.target.said(&r)) })

@@ -24,7 +24,7 @@ func (t Target) Said(r *Report) string { return t.said(r) }
 // Met says whether the target was met in the report, and whether it was measured.
 func (t Target) Met(r *Report) (met, measured bool) {
 	is, measured := t.reached(r)
-	return measured && is <= t.AtMost, measured
+	return measured && is.Value <= t.AtMost, measured
 }
 
 // Rivals are the columns that the subject is compared with: those that the report

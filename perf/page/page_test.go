@@ -64,7 +64,7 @@ func TestPage(t *testing.T) {
 		`<tr><td>read</td><td>overlay</td><td class="loss">1.80x slower (1.75 to 1.85)</td></tr>`,
 		`<tr><td>rate</td><td>overlay</td><td class="win">5.00x faster (4.86 to 5.15)</td></tr>`,
 		"No difference beyond noise: same against overlay.",
-		`<li class="met">half: met (32000x faster)</li>`, `<li class="missed">level: missed (1.80x)</li>`, `<li class="unknown">other: not measured</li>`,
+		`<li class="met">half: met (32000x faster, `, `<li class="missed">level: missed (1.80x, 1.75 to 1.85)</li>`, `<li class="unknown">other: not measured</li>`,
 		"<tr><td>W4</td><td>all</td><td>no image was named</td></tr>", "<dt>udev</dt><dd>none</dd>", "<td>on rock</td>",
 		"W1: first write</h3>", `<td class="part">ioctls</td>`, "bench &lt;b&gt;",
 	} {
