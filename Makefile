@@ -218,7 +218,7 @@ benchers: deps build realimage
 	CGO_ENABLED=0 $(GO) build $(BENCHERS) -o bin/dockerbench ./perf/dockerbench
 
 .PHONY: bench
-bench: benchers ## every rival side by side on this machine's kernel, Docker's and containerd's too, an hour and a half; OUT=DIR keeps JSON
+bench: benchers ## every rival side by side on this machine's kernel, Docker's and containerd's too, two hours; OUT=DIR keeps JSON
 	PARTS='$(PARTS)' OUT='$(OUT)' ARGS='$(ARGS)' scripts/bench host
 
 .PHONY: bench-uml
