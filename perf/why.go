@@ -29,6 +29,10 @@ var reasons = []reason{
 		"each creation waits for the disk for its record, and the floor keeps none",
 	},
 	{
+		regexp.MustCompile(`devicemapper: create: with \d+ layers`),
+		"each creation writes more pages of the catalog's file where that has hundreds of entries, by a system call each, and waits for none of them",
+	},
+	{
 		regexp.MustCompile(`devicemapper: \d+ creates by \d+ goroutines`),
 		"each waits for a look at the pool and for a commit of the catalog that it shares, which the floor has not",
 	},
