@@ -58,14 +58,13 @@ func newRegistry(t *testing.T) *registry {
 		}
 		return err
 	})
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: behind})
-	forward := proxy.Director
-	proxy.Director = func(q *http.Request) {
-		host := q.Host
-		forward(q)
-		q.Host = host // where the registry sends clients on to
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(q *httputil.ProxyRequest) {
+			q.SetURL(&url.URL{Scheme: "http", Host: behind})
+			q.Out.Host = q.In.Host // where the registry sends clients on to
+		},
+		ModifyResponse: r.pass,
 	}
-	proxy.ModifyResponse = r.pass
 	server := httptest.NewServer(proxy)
 	t.Cleanup(server.Close)
 	r.address = server.Listener.Addr().String()
