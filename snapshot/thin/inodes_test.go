@@ -216,23 +216,25 @@ func TestInodesOfALargerOne(t *testing.T) {
 // of a change right afterwards.
 func TestInodesWithinATick(t *testing.T) {
 	m := newImages(t)
+	status := func(dir, name string) (st unix.Stat_t) {
+		require.NoError(t, unix.Stat(filepath.Join(dir, name), &st))
+		return st
+	}
+	var changed time.Time // the newer of two files
 	m.with(t, 0, func(dir string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "old"), []byte("x"), 0o600))
 		drivertest.ClockGoesOn(t)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "new"), []byte("x"), 0o600))
+		st := status(dir, "new")
+		changed = time.Unix(st.Ctim.Unix())
 	})
 	m.push(t)
-	inode := func(dir, name string) uint64 {
-		var st unix.Stat_t
-		require.NoError(t, unix.Stat(filepath.Join(dir, name), &st))
-		return st.Ino
-	}
-	m.frozen[0] = time.Now().Add(-10 * time.Millisecond)
+	m.frozen[0] = changed.Add(layertar.ClockTick)
 	l, err := m.track(t, 0, 1)
 	require.NoError(t, err)
 	m.with(t, 1, func(dir string) {
-		require.True(t, l.Untouched(inode(dir, "old")))
-		require.False(t, l.Untouched(inode(dir, "new")))
+		require.True(t, l.Untouched(status(dir, "old").Ino))
+		require.False(t, l.Untouched(status(dir, "new").Ino))
 	})
 }
 
