@@ -151,8 +151,9 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 }
 
 // runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it
-// half of the machines of User Mode Linux run what the packages before it have left to them. A virtual machine takes a
-// processor for itself: the first begins when a machine of User Mode Linux finds nothing more to do.
+// a quarter of the machines of User Mode Linux run what the packages before it have left to them, since more would make that one
+// package wait for its processor. A virtual machine takes a processor for itself: the first begins when a machine of User
+// Mode Linux finds nothing more to do.
 func runTiers(ctx context.Context, o options, dir string, hostFlags, more []string) (tiers []*tier, errs []error) {
 	host := newTier(hostTier)
 	umlAll, umlErr := listPackages(ctx, o.umlAll)
@@ -173,7 +174,7 @@ func runTiers(ctx context.Context, o options, dir string, hostFlags, more []stri
 			vm.add(selection, flags, nil)
 		}
 	}
-	uml.start(ctx, uml.limit/2)
+	uml.start(ctx, max(1, uml.limit/4))
 	err := runHost(ctx, o, dir, host, hostFlags, func(pkg string) {
 		left := host.only(pkg)
 		if slices.Contains(more, umlTier) {
