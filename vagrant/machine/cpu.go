@@ -7,18 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// perProcessor is how many machines may claim one processor: a machine is idle for a third of its time, since it waits for
-// disks and for its own kernel's ticks, and two of them on one processor end in three quarters of the time that they take in turns.
-const perProcessor = 2
-
-// processor is one of the host's that a machine stays on, with as few others as there can be.
+// processor is one of the host's that a machine has to itself among the machines.
 type processor struct {
 	number int
 	claim  int // a socket
 }
 
-// claimProcessor picks of the processors that this process may run on one that the fewest have claimed by this name; nil if
-// all have as many as they may. The claim is a socket's abstract name (unix(7)), which goes with the process and leaves no file.
+// claimProcessor picks a processor that this process may run on and that nobody has claimed by this name; nil if there
+// is none left. The claim is a socket's abstract name (unix(7)), which goes with the process and leaves no file.
 func claimProcessor(name string) (*processor, error) {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -28,18 +24,16 @@ func claimProcessor(name string) (*processor, error) {
 	if err != nil {
 		return nil, err
 	}
-	for seat := range perProcessor {
-		for n := range len(allowed) * 64 {
-			if !allowed.IsSet(n) {
-				continue
-			}
-			err := unix.Bind(claim, &unix.SockaddrUnix{Name: fmt.Sprintf("@%s-cpu%d-%d", name, n, seat)})
-			if err == nil {
-				return &processor{n, claim}, nil
-			}
-			if !errors.Is(err, unix.EADDRINUSE) {
-				return nil, errors.Join(fmt.Errorf("claiming processor %d: %w", n, err), unix.Close(claim))
-			}
+	for n := range len(allowed) * 64 {
+		if !allowed.IsSet(n) {
+			continue
+		}
+		err := unix.Bind(claim, &unix.SockaddrUnix{Name: fmt.Sprintf("@%s-cpu%d", name, n)})
+		if err == nil {
+			return &processor{n, claim}, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return nil, errors.Join(fmt.Errorf("claiming processor %d: %w", n, err), unix.Close(claim))
 		}
 	}
 	return nil, unix.Close(claim)

@@ -56,8 +56,8 @@ type Program struct {
 	Args []string // without the program's name
 	Env  []string // beside PATH, HOME and TMPDIR
 
-	// OneProcessor keeps its processes on one of the host's processors, one that the fewest such machines have:
-	// they wait for each other, and never run at the same time.
+	// OneProcessor keeps its processes on one of the host's processors, one that no other such machine has
+	// while there is one: they wait for each other, and never run at the same time.
 	OneProcessor bool
 }
 

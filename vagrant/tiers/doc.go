@@ -26,7 +26,7 @@
 //
 // The uml tier runs the tests that the host skipped, but for those of what only the
 // vm tier has: on a host that has everything it runs none. It begins beside the host
-// tier, with a quarter of its machines and the packages that have ended there. The vm tier,
+// tier, with one machine and the packages that have ended there. The vm tier,
 // by far the slowest, runs those whose reason on another tier names what only it has,
 // each package or long test in a machine of its own, with systemd or udev where one of
 // the reasons names that. It begins when the first machine of the uml tier has no more

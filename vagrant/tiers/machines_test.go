@@ -16,12 +16,3 @@ func TestSecondsOfAPackage(t *testing.T) {
 	}
 	assert.InDelta(t, 5, g.tier.results[testKey{pkg: "p"}].seconds, 0.01)
 }
-
-func TestMachinesAtATime(t *testing.T) {
-	assert.Equal(t, 4, umlMachines(2, 24<<30))
-	assert.Equal(t, 3, umlMachines(2, 12<<30))
-	assert.Equal(t, 2, umlMachines(2, 4<<30))
-	assert.Equal(t, 2, umlMachines(1, 64<<30))
-	assert.Equal(t, 2, options{}.machinesOr(2))
-	assert.Equal(t, 1, options{machines: 1}.machinesOr(2))
-}

@@ -46,14 +46,6 @@ type options struct {
 	testFlags    []string
 }
 
-// machinesOr is how many machines were asked for, or else n.
-func (o options) machinesOr(n int) int {
-	if o.machines > 0 {
-		return o.machines
-	}
-	return n
-}
-
 func run(ctx context.Context, args []string) error {
 	const usage = "usage: tiers test|host|uml|vm [flags] [PACKAGE]... | tiers gotest [flags] PACKAGE... [-- TESTFLAG...]"
 	if len(args) == 0 {
@@ -86,7 +78,7 @@ func parseOptions(verb string, args []string) (options, error) {
 	flags.BoolVar(&o.inVM, "in-vm", false, "gotest: run in the virtual machine")
 	flags.BoolVar(&o.logs, "log", false, "gotest: print what tests that passed have logged")
 	flags.StringVar(&o.memory, "mem", "3G", "memory of a machine")
-	flags.IntVar(&o.machines, "machines", 0, "machines that run at a time; 0: as many as the processors and the memory are for")
+	flags.IntVar(&o.machines, "machines", 2, "machines that run at a time")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Minute, "time limit of one package's tests")
 	flags.DurationVar(&o.still, "still", 10*time.Minute, "time limit of a machine in which no test says anything")
 	flags.DurationVar(&o.vmTimeout, "vm-timeout", 20*time.Minute, "time limit of one package's tests in the virtual machine")
@@ -151,9 +143,8 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 }
 
 // runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it
-// a quarter of the machines of User Mode Linux run what the packages before it have left to them, since more would make that one
-// package wait for its processor. A virtual machine takes a processor for itself: the first begins when a machine of User
-// Mode Linux finds nothing more to do.
+// a machine of User Mode Linux runs what the packages before it have left to that. A virtual machine takes a processor for
+// itself: the first begins when a machine of User Mode Linux finds nothing more to do.
 func runTiers(ctx context.Context, o options, dir string, hostFlags, more []string) (tiers []*tier, errs []error) {
 	host := newTier(hostTier)
 	umlAll, umlErr := listPackages(ctx, o.umlAll)
@@ -174,7 +165,7 @@ func runTiers(ctx context.Context, o options, dir string, hostFlags, more []stri
 			vm.add(selection, flags, nil)
 		}
 	}
-	uml.start(ctx, max(1, uml.limit/4))
+	uml.start(ctx, 1)
 	err := runHost(ctx, o, dir, host, hostFlags, func(pkg string) {
 		left := host.only(pkg)
 		if slices.Contains(more, umlTier) {

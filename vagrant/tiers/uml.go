@@ -3,36 +3,17 @@ package main
 import (
 	"maps"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // umlKernel is User Mode Linux.
 func umlKernel(o options) kernel {
 	return kernel{
-		tier: umlTier, program: o.uml, limit: o.machinesOr(umlMachines(runtime.NumCPU(), memory())), timeout: o.timeout,
+		tier: umlTier, program: o.uml, limit: o.machines, timeout: o.timeout,
 		// It does that now and then on busy processors.
 		repeats: machineStopped,
 	}
-}
-
-// umlMachines is how many run at a time: two for each processor, of which each alone would leave a third idle, as far as
-// three quarters of the memory have room for what each may take (--mem), and two at least.
-func umlMachines(processors int, memory uint64) int {
-	const each = 3 << 30
-	return max(2, min(2*processors, int(memory/4*3/each)))
-}
-
-// memory is the host's, in bytes; none where the kernel does not say.
-func memory() uint64 {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return 0
-	}
-	return info.Totalram * uint64(info.Unit)
 }
 
 // umlSelection picks the tests that the host skipped, for want of

@@ -8,7 +8,7 @@ import (
 // vmKernel is Debian's kernel with ZFS in QEMU. By emulation one machine keeps about one of the host's processors busy,
 // although it has two.
 func vmKernel(o options) kernel {
-	return kernel{tier: vmTier, program: o.vm, limit: o.machinesOr(2), timeout: o.vmTimeout}
+	return kernel{tier: vmTier, program: o.vm, limit: o.machines, timeout: o.vmTimeout}
 }
 
 // vmSelection picks the tests that another tier skipped for want of what the

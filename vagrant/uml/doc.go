@@ -32,8 +32,8 @@
 // Debian 12's 6.1.
 //
 // The machine's processes stay on one of the host's processors, one that no
-// other machine has while there is one, then one with one other: two on a
-// processor take turns, and use what each alone would leave idle.
+// other machine has while there is one: up to that number machines run side by
+// side without being slower.
 //
 // Package machine says what exit statuses mean and what is left behind:
 // nothing.
