@@ -99,13 +99,21 @@ func (cl *client) collect() {
 // named its own: containerd does that an hour later.
 func (cl *client) expire() {
 	cl.c.t.Helper()
+	cl.endLeases(func(l leases.Lease) {
+		until, err := time.Parse(time.RFC3339, l.Labels["containerd.io/gc.expire"])
+		require.NoError(cl.c.t, err, "a lease without an end: %+v", l)
+		require.WithinRange(cl.c.t, until, time.Now(), time.Now().Add(time.Hour), "%+v", l)
+	})
+}
+
+// endLeases ends all that there are, each after a look at it.
+func (cl *client) endLeases(look func(leases.Lease)) {
+	cl.c.t.Helper()
 	ctx := namespaces.WithNamespace(cl.c.t.Context(), cl.c.namespace)
 	all, err := cl.leases.List(ctx)
 	require.NoError(cl.c.t, err)
 	for _, l := range all {
-		until, err := time.Parse(time.RFC3339, l.Labels["containerd.io/gc.expire"])
-		require.NoError(cl.c.t, err, "a lease without an end: %+v", l)
-		require.WithinRange(cl.c.t, until, time.Now(), time.Now().Add(time.Hour), "%+v", l)
+		look(l)
 		require.NoError(cl.c.t, cl.leases.Delete(ctx, l, leases.SynchronousDelete))
 	}
 }

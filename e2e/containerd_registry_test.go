@@ -9,7 +9,6 @@ import (
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/stretchr/testify/require"
 
 	"blockstore.dev/blockstore/snapshot/layertar/treetest"
@@ -17,20 +16,15 @@ import (
 
 // pull is ctr's command that pulls an image; CONTAINERD_SNAPSHOTTER says whose it becomes.
 func (c *containerd) pull(ref string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(c.programs, "ctr"), "image", "pull", "--plain-http", ref)
+	cmd := exec.CommandContext(c.t.Context(), filepath.Join(c.programs, "ctr"), "image", "pull", "--plain-http", ref)
 	cmd.Env = c.env()
 	return cmd
 }
 
-// abandoned is what a client has left that is gone: its leases end now, and not a day later.
+// abandoned ends what a client has left that is gone, now and not a day later: nothing of it stays.
 func (cl *client) abandoned() {
 	cl.c.t.Helper()
-	ctx := namespaces.WithNamespace(cl.c.t.Context(), cl.c.namespace)
-	all, err := cl.leases.List(ctx)
-	require.NoError(cl.c.t, err)
-	for _, l := range all {
-		require.NoError(cl.c.t, cl.leases.Delete(ctx, l, leases.SynchronousDelete))
-	}
+	cl.endLeases(func(leases.Lease) {})
 	cl.collect()
 	require.Empty(cl.c.t, cl.list())
 	require.Empty(cl.c.t, cl.blobs())
@@ -57,7 +51,7 @@ func testContainerdRegistry(t *testing.T, version string) {
 	reached, let := r.hold(top)
 	pull := c.pull(ref)
 	done := inBackground(t, pull)
-	<-reached
+	reached()
 	require.NoError(t, pull.Process.Kill())
 	require.Error(t, done())
 	let()
@@ -68,7 +62,7 @@ func testContainerdRegistry(t *testing.T, version string) {
 	// unpacks the layer below and prepares the snapshot of this one meanwhile, and what it asks then would end the pull.
 	reached, let = r.hold(top)
 	done = inBackground(t, c.pull(ref))
-	<-reached
+	reached()
 	if version == newest {
 		require.True(t, eventually(func() bool {
 			all := c.client().list()

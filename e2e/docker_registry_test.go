@@ -11,9 +11,9 @@ import (
 	"blockstore.dev/blockstore/snapshot/layertar/treetest"
 )
 
-// client is a docker command that goes on beside the test.
+// client is a docker command that goes on beside the test, and not beyond it.
 func (d *dockerd) client(args ...string) *exec.Cmd {
-	cmd := exec.Command(dockerClient(), args...)
+	cmd := exec.CommandContext(d.t.Context(), dockerClient(), args...)
 	cmd.Env = d.env()
 	return cmd
 }
@@ -60,7 +60,7 @@ func TestDockerRegistry(t *testing.T) {
 	reached, let := r.hold(top)
 	pull := d.client("pull", ref)
 	done := inBackground(t, pull)
-	<-reached
+	reached()
 	require.True(t, eventually(func() bool { return v.layersIn() == len(layers)-1 }), "the layer below is not unpacked")
 	require.NoError(t, pull.Process.Signal(unix.SIGINT))
 	require.Error(t, done())
@@ -74,7 +74,7 @@ func TestDockerRegistry(t *testing.T) {
 
 	reached, let = r.hold(top)
 	done = inBackground(t, d.client("pull", ref))
-	<-reached
+	reached()
 	require.True(t, eventually(func() bool { return v.layersIn() == len(layers)-1 }))
 	v.kill()
 	v.start()

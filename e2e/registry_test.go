@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,23 +119,26 @@ func (r *registry) put(tag string) (ref string, layers []digest.Digest) {
 	return ref, layers
 }
 
-// hold has a blob stop in its middle, for as many clients as ask, until let is called. reached is closed when the
-// first is there.
-func (r *registry) hold(id digest.Digest) (reached chan struct{}, let func()) {
-	reached, open := make(chan struct{}), make(chan struct{})
-	once := sync.OnceFunc(func() { close(reached) })
+// hold has a blob stop in its middle, for as many clients as ask, until let is called. reached waits for the first to be there.
+func (r *registry) hold(id digest.Digest) (reached, let func()) {
+	there, open := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(there) })
 	r.set(id, func(q *http.Request, body io.ReadCloser, size int64) io.ReadCloser {
-		middle := stopReader(func() error {
+		middle := readFunc(func([]byte) (int, error) {
 			once()
 			select {
 			case <-open:
-				return io.EOF
+				return 0, io.EOF
 			case <-q.Context().Done():
-				return q.Context().Err()
+				return 0, q.Context().Err()
 			}
 		})
 		return through{io.MultiReader(io.LimitReader(body, size/2), middle, body), body}
 	})
+	reached = func() {
+		r.t.Helper()
+		require.True(r.t, eventually(func() bool { return closed(there) }), "nobody has fetched half of %s", id)
+	}
 	let = sync.OnceFunc(func() { close(open); r.set(id, nil) })
 	r.t.Cleanup(let) // before the gate's end, which waits for its clients
 	return reached, let
@@ -155,11 +157,6 @@ type through struct {
 	io.Closer
 }
 
-// stopReader ends or fails as its function does, which may take long.
-type stopReader func() error
-
-func (f stopReader) Read([]byte) (int, error) { return 0, f() }
-
 // changedByte is the next byte of r, with all its bits turned, and no more.
 func changedByte(r io.Reader) io.Reader {
 	ended := false
@@ -174,6 +171,7 @@ func changedByte(r io.Reader) io.Reader {
 	})
 }
 
+// readFunc is a reader.
 type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
@@ -184,23 +182,19 @@ func inBackground(t *testing.T, cmd *exec.Cmd) (done func() error) {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, cmd.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	var err error
+	go func() {
+		err = cmd.Wait()
+		close(ended)
+	}()
 	return func() error {
 		t.Helper()
-		var err error
-		require.True(t, eventually(func() bool {
-			select {
-			case err = <-ended:
-				return true
-			default:
-				return false
-			}
-		}), "%s does not end", slices.Concat(cmd.Args))
+		require.True(t, eventually(func() bool { return closed(ended) }), "%s does not end", cmd.Args)
 		if err != nil {
 			said := out.String()
-			err = fmt.Errorf("%w: %s", err, said[max(0, len(said)-1000):]) // before it the client's progress
+			return fmt.Errorf("%w: %s", err, said[max(0, len(said)-1000):]) // before it the client's progress
 		}
-		return err
+		return nil
 	}
 }
