@@ -1,7 +1,7 @@
 // Command uml runs one command inside User Mode Linux, a Linux kernel that is
 // an ordinary process, and exits with the command's exit status. It is how the
-// tests reach device-mapper on a machine whose own kernel has none, and how
-// they use it without touching the machine's own devices where it has.
+// tests reach device-mapper and ZFS on a machine whose own kernel has none, and how
+// they use them without touching the machine's own devices where it has.
 //
 //	vagrant/uml/run [--mem 2G] [--disk 2G]... [--timeout 10m] [-e VAR=VAL] -- COMMAND [ARG]...
 //
@@ -26,10 +26,11 @@
 //   - The environment is a fixed small one, the caller's BLOCKSTORE_* and CI,
 //     and whatever -e names.
 //
-// The kernel is the one that make beside this file fetches, of Debian's testing
-// suite or $UML_SUITE: from Linux 6.16 on it runs programs by seccomp(2), where it
+// The kernel is the one that make beside this file builds, of the sources in Debian's
+// testing suite or $UML_SUITE, with what kernel/config asks for and with ZFS's module and
+// programs: from Linux 6.16 on it runs programs by seccomp(2), where it
 // ran them by ptrace(2). With UML_SUITE=installed it is this machine's own,
-// Debian 12's 6.1.
+// Debian 12's 6.1, which has no ZFS.
 //
 // The machine's processes stay on one of the host's processors, one that no
 // other machine has while there is one: up to that number machines run side by

@@ -17,7 +17,7 @@ import (
 func guestModules() []string {
 	return []string{
 		"loop", "dm-mod", "dm-thin-pool", "dm-flakey", "dm-log-writes", "dm-era", "dm-dust", "dm-snapshot",
-		"ext4", "btrfs", "xfs",
+		"ext4", "btrfs", "xfs", "zfs",
 	}
 }
 
@@ -35,7 +35,7 @@ func guestRun(work string) (int, error) {
 	if err != nil {
 		return machine.ExitMachine, err
 	}
-	if err := os.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"); err != nil {
+	if err := os.Setenv("PATH", "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"); err != nil {
 		return machine.ExitMachine, err
 	}
 	if err := switchRoot(work, own.Kernel, config); err != nil {
@@ -111,6 +111,23 @@ func loadModules(kernel string) error {
 	}
 	if out, err := exec.Command("modprobe", append([]string{"-a", "-q"}, guestModules()...)...).CombinedOutput(); err != nil {
 		fmt.Printf("init: modprobe: %v: %s\n", err, out)
+	}
+	return linkPrograms(filepath.Join(kernel, "zfs"))
+}
+
+// linkPrograms puts the programs of a directory, which need not be there, before those of the host.
+func linkPrograms(dir string) error {
+	programs, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, p := range programs {
+		if !p.Type().IsRegular() {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(dir, p.Name()), filepath.Join("/usr/local/sbin", p.Name())); err != nil {
+			return err
+		}
 	}
 	return nil
 }

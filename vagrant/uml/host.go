@@ -16,7 +16,7 @@ const maxDisks = 15
 // ownConfig is what the guest is told beside what every machine's is.
 type ownConfig struct {
 	Scratch string // name of the scratch disk's device
-	Kernel  string // directory with the kernel and, in lib/modules, its modules
+	Kernel  string // directory with the kernel, in lib/modules its modules, and in zfs the programs that go with one of them
 }
 
 // boot says how the machine's kernel is started.

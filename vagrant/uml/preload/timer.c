@@ -10,7 +10,7 @@
 #include <dlfcn.h>
 #include <time.h>
 
-enum { again = 10 * 1000 * 1000 }; // nanoseconds: a tick of the kernel's (HZ is 100)
+enum { again = 1000 * 1000 }; // nanoseconds: a tick of the kernel's (HZ is 1,000)
 
 static int (*real)(timer_t timer, int flags, const struct itimerspec *new, struct itimerspec *old);
 
