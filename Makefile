@@ -17,14 +17,18 @@ TOOL     = $(GO) tool -modfile=tools/go.mod
 PKG ?= ./...
 # Packages whose tests run once more under the race detector, with -short: not those that only start other programs, or draw.
 RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|perf/(chart|figures)|vagrant/(uml|vm))$$')
-# Packages whose tests all run in User Mode Linux too, with the device-mapper driver.
+# Packages whose tests all run in User Mode Linux too, with the device-mapper driver, and once more with ZFS.
 UML_ALL ?= ./e2e
-# Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds, mostly.
+ZFS_ALL ?= ./e2e
+# Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds, mostly; and with
+# ZFS the oldest as well, and what is not about a driver.
 UML_LEAVE ?= /e2e TestContainerd((Full|Registry|Restart|Run)Debian13|RegistryDebian12)$$
-# Packages whose tests `make test-vm` all runs in the virtual machine too, with the ZFS driver.
-VM_ALL ?= ./e2e
-# Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor (together more than an
-# hour): on ZFS the doors' and the command line's scripts, and of the driver what is not its own or a driver's case; LVM beside udev.
+ZFS_LEAVE ?= /e2e Test(Containerd\w+Debian1[23]|DockerRegistry|Dockerd|InitAuto|PowerCut)$$
+# Packages whose tests `make test` all runs in the virtual machine too, for Debian's own kernel and ZFS, and `make test-vm`.
+VM_ZFS ?= ./zfsds
+VM_ALL ?= ./zfsds ./e2e
+# Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor, where User Mode Linux has
+# not run them: LVM beside udev, and where it has no ZFS the doors, the scripts, and of the driver what is not its own or a case.
 VM_LEAVE ?= /(graphdriver|snapshotter|snapshotter/differ|cmd/blockstore) |/snapshot/zfs Test(Conformance|Crash|StoreCounts)$$|/snapshot/thin TestDirectLVMBesideUdev$$
 # How often test-power, and so test-vm, ends the machine of each driver; a minute each by emulation.
 POWER_CUTS ?= 20
@@ -84,7 +88,7 @@ containerds: deps ## fetch and build the containerds that Debian 12 lacks, once,
 	@vagrant/containerd/make
 
 .PHONY: umlkernel
-umlkernel: deps ## fetch the kernel of User Mode Linux, once, in the cache; print its directory and version
+umlkernel: deps ## build the kernel of User Mode Linux, with ZFS, once, in the cache; print its directory and version
 	@dir=$$(vagrant/uml/make) && echo "$$dir: Linux $$("$$dir/linux.uml" --version)"
 
 .PHONY: vmimage
@@ -94,7 +98,7 @@ vmimage: deps ## make the virtual machine's image, once, in the cache; print its
 .PHONY: test
 test: deps build check realimage containerds umlkernel vmimage tools ## everything, on every kernel, with a report and a leak check
 	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) --uml-leave='$(UML_LEAVE)' \
-		--vm-leave='$(VM_LEAVE)' $(PKG)
+		$(addprefix --zfs-all=,$(ZFS_ALL)) --zfs-leave='$(ZFS_LEAVE)' $(addprefix --vm-all=,$(VM_ZFS)) --vm-leave='$(VM_LEAVE)' $(PKG)
 
 .PHONY: test-host
 test-host: build tools ## the tests on this machine's own kernel
@@ -105,7 +109,7 @@ test-uml: build tools ## in User Mode Linux: the tests that the host skips; all 
 ifneq ($(ARGS),)
 	bin/tiers gotest $(PKG) -- $(ARGS)
 else
-	bin/tiers uml $(addprefix --uml-all=,$(UML_ALL)) --uml-leave='$(UML_LEAVE)' $(PKG)
+	bin/tiers uml $(addprefix --uml-all=,$(UML_ALL)) --uml-leave='$(UML_LEAVE)' $(addprefix --zfs-all=,$(ZFS_ALL)) --zfs-leave='$(ZFS_LEAVE)' $(PKG)
 endif
 
 .PHONY: test-vm

@@ -41,7 +41,7 @@ func driver(t *testing.T) string {
 	if d := os.Getenv("BSTEST_DRIVER"); d != "" {
 		return d
 	}
-	if _, err := os.Stat("/dev/zfs"); err == nil {
+	if _, err := os.Stat("/dev/zfs"); err == nil && os.Getenv("BLOCKSTORE_MACHINE") != "uml" {
 		return "zfs"
 	}
 	if hasDeviceMapper() {

@@ -29,6 +29,7 @@ func runExpression(test string) string {
 type kernel struct {
 	tier    string
 	program string           // boots a machine
+	flags   []string         // of it
 	limit   int              // of machines that run at a time
 	timeout time.Duration    // of the tests in one machine
 	repeats func(*tier) bool // whether a machine's results are its own fault; nil: never
@@ -264,7 +265,7 @@ func (m *machines) runPackage(ctx context.Context, run machineRun) (*tier, error
 		return t, nil
 	}
 	args := []string{"tool", "test2json", "-t", "-p", run.pkg, m.program, "--mem", m.o.memory, "--still", m.o.still.String(), "--timeout", (m.timeout + time.Minute).String()}
-	args = slices.Concat(args, run.flags, m.o.machineFlags, []string{"--", b.binary, "-test.v=test2json", "-test.timeout=" + m.timeout.String()})
+	args = slices.Concat(args, m.flags, run.flags, m.o.machineFlags, []string{"--", b.binary, "-test.v=test2json", "-test.timeout=" + m.timeout.String()})
 	if run.run != "" {
 		args = append(args, "-test.run="+run.run)
 	}

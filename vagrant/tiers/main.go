@@ -40,6 +40,8 @@ type options struct {
 	machineFlags []string       // more flags for the program that boots
 	umlAll       []string       // packages all of whose tests run in the uml tier too
 	umlLeave     *regexp.Regexp // of those, tests ("package test") that the host's run is enough of; or nil
+	zfsAll       []string       // the same for the zfs tier
+	zfsLeave     *regexp.Regexp
 	vmAll        []string       // the same for the vm tier
 	vmLeave      *regexp.Regexp // tests that the vm tier leaves to `make test-vm`, as "package test"; or nil
 	packages     []string
@@ -57,11 +59,11 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch args[0] {
 	case "test":
-		return testAll(ctx, o, []string{"-count=1"}, umlTier, vmTier)
+		return testAll(ctx, o, []string{"-count=1"}, umlTier, zfsTier, vmTier)
 	case "host":
 		return testAll(ctx, o, []string{"-count=1"})
 	case "uml":
-		return testAll(ctx, o, nil, umlTier)
+		return testAll(ctx, o, nil, umlTier, zfsTier)
 	case "vm":
 		return testAll(ctx, o, nil, vmTier)
 	case "gotest":
@@ -92,6 +94,14 @@ func parseOptions(verb string, args []string) (options, error) {
 	})
 	flags.Func("uml-leave", "`regexp` of tests (\"package test\") of --uml-all that the uml tier does not run when the host has", func(s string) (err error) {
 		o.umlLeave, err = regexp.Compile(s)
+		return err
+	})
+	flags.Func("zfs-all", "`package` whose tests all run in the zfs tier too, which is User Mode Linux with BSTEST_DRIVER=zfs", func(s string) error {
+		o.zfsAll = append(o.zfsAll, s)
+		return nil
+	})
+	flags.Func("zfs-leave", "`regexp` of tests (\"package test\") of --zfs-all that the zfs tier does not run", func(s string) (err error) {
+		o.zfsLeave, err = regexp.Compile(s)
 		return err
 	})
 	flags.Func("vm-all", "`package` whose tests all run in the vm tier too, skipped elsewhere or not", func(s string) error {
@@ -143,21 +153,24 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 }
 
 // runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it
-// a machine of User Mode Linux runs what the packages before it have left to that. A virtual machine takes a processor for
-// itself: the first begins when a machine of User Mode Linux finds nothing more to do.
+// a machine of User Mode Linux runs what the packages before it have left to that. The machines of another tier begin one by
+// one, when one of the tier before finds nothing more to do: each takes a processor for itself.
 func runTiers(ctx context.Context, o options, dir string, hostFlags, more []string) (tiers []*tier, errs []error) {
 	host := newTier(hostTier)
 	umlAll, umlErr := listPackages(ctx, o.umlAll)
+	zfsAll, zfsErr := listPackages(ctx, o.zfsAll)
 	vmAll, vmErr := listPackages(ctx, o.vmAll)
-	if err := errors.Join(umlErr, vmErr); err != nil {
+	if err := errors.Join(umlErr, zfsErr, vmErr); err != nil {
 		return nil, []error{err}
 	}
 	uml, umlErr := newMachines(o, umlKernel(o))
+	zfs, zfsErr := newMachines(o, zfsKernel(o))
 	vm, vmErr := newMachines(o, vmKernel(o))
-	if err := errors.Join(umlErr, vmErr); err != nil {
+	if err := errors.Join(umlErr, zfsErr, vmErr); err != nil {
 		return nil, []error{err}
 	}
-	uml.idle = func() { vm.start(ctx, 1) }
+	uml.idle = func() { zfs.start(ctx, 1) }
+	zfs.idle = func() { vm.start(ctx, 1) }
 	toVM := func(found ...*tier) {
 		if slices.Contains(more, vmTier) {
 			leaveOut(found, o.vmLeave)
@@ -168,6 +181,9 @@ func runTiers(ctx context.Context, o options, dir string, hostFlags, more []stri
 	uml.start(ctx, 1)
 	err := runHost(ctx, o, dir, host, hostFlags, func(pkg string) {
 		left := host.only(pkg)
+		if slices.Contains(more, zfsTier) {
+			zfs.add(wholeSelection(left, zfsAll, o.zfsLeave), nil, nil)
+		}
 		if slices.Contains(more, umlTier) {
 			uml.add(umlSelection(left, umlAll, o.umlLeave), nil, func(found *tier) { toVM(left, found) })
 		} else {
@@ -175,7 +191,7 @@ func runTiers(ctx context.Context, o options, dir string, hostFlags, more []stri
 		}
 	})
 	tiers, errs = append(tiers, host), append(errs, err)
-	for _, m := range []*machines{uml, vm} {
+	for _, m := range []*machines{uml, zfs, vm} {
 		m.start(ctx, m.limit)
 		t, err := m.end()
 		if errs = append(errs, err); len(t.results) > 0 {

@@ -12,9 +12,11 @@ import (
 )
 
 // wantsUML tells from a skip's reason whether the uml tier has what was missing.
-func wantsUML(reason string) bool { return mentions(reason, "device-mapper", "thin pool", "thin-pool") }
+func wantsUML(reason string) bool {
+	return mentions(reason, "device-mapper", "thin pool", "thin-pool", "ZFS")
+}
 
-// wantsVM tells the same of the vm tier.
+// wantsVM tells the same of the vm tier. It has ZFS as well, of Debian's stable release and with two processors.
 func wantsVM(reason string) bool {
 	return mentions(reason, "ZFS", "udev", "systemd", "second processor", "virtual machine")
 }
@@ -27,6 +29,7 @@ func mentions(reason string, words ...string) bool {
 const (
 	hostTier = "host"
 	umlTier  = "uml"
+	zfsTier  = "zfs"
 	vmTier   = "vm"
 )
 

@@ -89,18 +89,25 @@ func TestFailures(t *testing.T) {
 func TestUMLSelection(t *testing.T) {
 	host := of(hostTier, map[string]result{
 		"a TestX": noDM, "a TestY": yes, "a TestZ/one_(two)": noDM,
-		"b TestX": {outcome: skipped, reason: "no ZFS"}, "b": yes, "c": {outcome: skipped, reason: "no test files"},
+		"b TestX": {outcome: skipped, reason: "no udev"}, "b TestY": {outcome: skipped, reason: "no ZFS"}, "b": yes, "c": {outcome: skipped, reason: "no test files"},
 	})
-	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestZ$/^one_\(two\)$`}}, umlSelection(host, nil, nil))
-	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestY$`}}, umlSelection(host, []string{"a"}, nil))
-	assert.Equal(t, map[string][]string{"a": {`^TestX$`}}, umlSelection(host, []string{"a"}, regexp.MustCompile("TestY$")))
+	b := []string{`^TestY$`}
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestZ$/^one_\(two\)$`}, "b": b}, umlSelection(host, nil, nil))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestY$`}, "b": b}, umlSelection(host, []string{"a"}, nil))
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`}, "b": b}, umlSelection(host, []string{"a"}, regexp.MustCompile("TestY$")))
+}
+
+func TestWholeSelection(t *testing.T) {
+	host := of(hostTier, map[string]result{"a": yes, "a TestX": noDM, "a TestY": yes, "a TestZ": yes, "a TestZ/one": yes, "b TestX": yes})
+	assert.Equal(t, map[string][]string{"a": {`^TestX$`, `^TestZ$`}}, wholeSelection(host, []string{"a"}, regexp.MustCompile("a TestY$")))
+	assert.Empty(t, wholeSelection(host, nil, nil))
 }
 
 func TestVMSelection(t *testing.T) {
 	noUdev, noZFS := result{outcome: skipped, reason: "no udev runs here"}, result{outcome: skipped, reason: "no ZFS in this kernel"}
 	tiers := []*tier{
-		of(hostTier, map[string]result{"a TestX": noDM, "a TestY": yes, "a TestZ/one": noZFS, "b TestX": noUdev, "b TestY": noZFS, "c TestX": noDM, "d TestX": yes}),
-		of(umlTier, map[string]result{"a TestX": yes, "a TestZ/one": noZFS, "b TestX": yes, "c TestX": {outcome: skipped, reason: "no systemd here"}}),
+		of(hostTier, map[string]result{"a TestX": noDM, "a TestY": yes, "a TestZ/one": noZFS, "b TestX": noUdev, "b TestY": noZFS, "c TestX": noDM, "d TestX": yes, "e TestX": noZFS}),
+		of(umlTier, map[string]result{"e TestX": yes, "a TestX": yes, "a TestZ/one": noZFS, "b TestX": yes, "c TestX": {outcome: skipped, reason: "no systemd here"}}),
 	}
 	selection, flags := vmSelection(tiers, []string{"d"})
 	assert.Equal(t, map[string][]string{"a": {"^TestZ$/^one$"}, "b": {"^TestX$", "^TestY$"}, "c": {"^TestX$"}, "d": {"^TestX$"}}, selection)
@@ -113,7 +120,7 @@ func TestVMSelection(t *testing.T) {
 	assert.Equal(t, []string{"--udev"}, runs[1].flags)
 }
 
-func TestWantingZFSInTheVMIsAFailure(t *testing.T) {
+func TestWantingZFSInAMachineIsAFailure(t *testing.T) {
 	noZFS := result{outcome: skipped, reason: "no ZFS in this kernel"}
 	tiers := []*tier{
 		of(hostTier, map[string]result{"p TestA": yes, "p TestB": noZFS}),
@@ -123,8 +130,8 @@ func TestWantingZFSInTheVMIsAFailure(t *testing.T) {
 	text, err := reported(tiers)
 	require.Error(t, err)
 	assert.Contains(t, text, "tier vm has what it wants")
-	_, err = reported(tiers[:2])
-	require.NoError(t, err, "User Mode Linux has no ZFS either")
+	_, err = reported(tiers[:1])
+	require.NoError(t, err, "this kernel need not have ZFS")
 }
 
 func TestDealOut(t *testing.T) {

@@ -16,8 +16,27 @@ func umlKernel(o options) kernel {
 	}
 }
 
+// zfsKernel is the same kernel, for tests that another tier has run on another driver.
+func zfsKernel(o options) kernel {
+	k := umlKernel(o)
+	k.tier, k.flags = zfsTier, []string{"-e", "BSTEST_DRIVER=zfs"}
+	return k
+}
+
+// wholeSelection picks all tests of the packages in whole but those that match leave.
+func wholeSelection(of *tier, whole []string, leave *regexp.Regexp) map[string][]string {
+	selection := map[string][]string{}
+	for _, key := range sortedKeys(of.results) {
+		top := key.test != "" && !strings.Contains(key.test, "/")
+		if top && slices.Contains(whole, key.pkg) && (leave == nil || !leave.MatchString(key.String())) {
+			selection[key.pkg] = append(selection[key.pkg], runExpression(key.test))
+		}
+	}
+	return selection
+}
+
 // umlSelection picks the tests that the host skipped, for want of
-// device-mapper, of a capability, of a machine of their own, but not of what only
+// device-mapper, of ZFS, of a capability, of a machine of their own, but not of what only
 // the virtual machine has: for each package the expressions for -test.run. Of the
 // packages in whole it picks all but those that match leave.
 func umlSelection(host *tier, whole []string, leave *regexp.Regexp) map[string][]string {

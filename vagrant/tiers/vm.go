@@ -12,7 +12,8 @@ func vmKernel(o options) kernel {
 }
 
 // vmSelection picks the tests that another tier skipped for want of what the
-// virtual machine has: for each package the expressions for -test.run, and the
+// virtual machine has, and that no tier ran if User Mode Linux has that too: for each
+// package the expressions for -test.run, and the
 // flags of its machine. Of the packages in whole it picks all.
 func vmSelection(tiers []*tier, whole []string) (selection, flags map[string][]string) {
 	selection, flags = map[string][]string{}, map[string][]string{}
@@ -21,7 +22,7 @@ func vmSelection(tiers []*tier, whole []string) (selection, flags map[string][]s
 		for _, key := range sortedKeys(t.results) {
 			r := t.results[key]
 			all := slices.Contains(whole, key.pkg) && key.test != "" && !strings.Contains(key.test, "/")
-			lacking := key.test != "" && r.outcome == skipped && wantsVM(r.reason)
+			lacking := key.test != "" && r.outcome == skipped && wantsVM(r.reason) && !(wantsUML(r.reason) && ranAnywhere(tiers, key))
 			if expression := runExpression(key.test); (all || lacking) && !slices.Contains(selection[key.pkg], expression) {
 				selection[key.pkg] = append(selection[key.pkg], expression)
 			}
@@ -39,4 +40,12 @@ func vmSelection(tiers []*tier, whole []string) (selection, flags map[string][]s
 		}
 	}
 	return selection, flags
+}
+
+// ranAnywhere says whether a test was more than skipped.
+func ranAnywhere(tiers []*tier, key testKey) bool {
+	return slices.ContainsFunc(tiers, func(t *tier) bool {
+		r, ok := t.results[key]
+		return ok && r.outcome != skipped
+	})
 }
