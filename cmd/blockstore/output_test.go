@@ -158,7 +158,7 @@ func TestHelp(t *testing.T) {
 		require.Equal(t, c.Name(), strings.Fields(c.Use)[0])
 	}
 	visit(a.rootCommand())
-	for _, args := range [][]string{nil, {"help"}, {"--help"}, {"init", "--help"}, {"pool", "extend", "-h"}, {"completion", "bash"}, {"version"}} {
+	for _, args := range [][]string{{}, {"help"}, {"--help"}, {"init", "--help"}, {"pool", "extend", "-h"}, {"completion", "bash"}, {"version"}} {
 		a, out, errs := fakeApp("ext4")
 		require.Equal(t, exitDone, a.run(context.Background(), args), args)
 		require.NotEmpty(t, out.String())

@@ -39,7 +39,11 @@ func factory() drivertest.Factory {
 		// The pool's own records grow with use, and are not given back.
 		SpaceSlack: 16 << 20,
 	}
-	if os.Getenv("BLOCKSTORE_MACHINE") != "" {
+	switch os.Getenv("BLOCKSTORE_MACHINE") {
+	case "":
+	case "uml":
+		f.Scale = 4
+	default:
 		f.Scale = 16 // an emulated processor, and every change waits for the pool
 	}
 	if scale, err := strconv.Atoi(os.Getenv("BSTEST_SCALE")); err == nil {

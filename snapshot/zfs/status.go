@@ -79,6 +79,7 @@ func (d *driver) rows(all zfsds.Details, pool zfsds.Pool) ([]snapshot.Row, error
 		row("Host Space Available", "%s", humanize.IBytes(uint64(max(free, 0))))
 	}
 	row("Data Space Used", "%s", size(all.Used))
+	row("Data Space Total", "%s", size(all.Used+all.Available))
 	row("Data Space Available", "%s", size(all.Available))
 	if all.Quota > 0 {
 		row("Quota", "%s", size(all.Quota))
