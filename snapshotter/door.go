@@ -62,8 +62,10 @@ func New(store *snapshot.Store, o Options) (*Door, error) {
 }
 
 // Serve answers on l until ctx is done and the calls that were under way then have
-// ended, or their time is over. It closes l.
+// ended, or their time is over. It closes l. Before it answers, what a server before it
+// gave to containerd for unpacking can be mounted again.
 func (d *Door) Serve(ctx context.Context, l net.Listener) error {
+	d.lendAgain(ctx)
 	srv := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxCalls),
 		grpc.UnaryInterceptor(d.unary), grpc.StreamInterceptor(d.stream), grpc.WaitForHandlers(true),
@@ -82,6 +84,21 @@ func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 		<-stopped
 	}
 	return errors.Join(err, d.differ.Close())
+}
+
+// lendAgain makes the block devices anew, where the driver has them, of the snapshots that layers are being unpacked into. They
+// went with the server before, and containerd asks for their mounts once, perhaps long before it has the layer.
+func (d *Door) lendAgain(ctx context.Context) {
+	all, err := d.store.List(ctx)
+	for _, in := range all {
+		if _, _, ours := Key(in.Name); ours && in.Scratch {
+			_, lendErr := d.store.Mounts(ctx, in.Name)
+			err = errors.Join(err, lendErr)
+		}
+	}
+	if err != nil {
+		d.log.WarnContext(ctx, "some layers that were being unpacked have to be fetched again", "error", err)
+	}
 }
 
 func (d *Door) unary(ctx context.Context, r any, call *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
