@@ -17,6 +17,7 @@ import (
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/btrfs"
 	"blockstore.dev/blockstore/snapshot/thin"
+	"blockstore.dev/blockstore/snapshot/zfs"
 	"blockstore.dev/blockstore/snapshotter"
 )
 
@@ -30,6 +31,19 @@ func openOnBtrfs(ctx context.Context, s *site) (snapshots.Snapshotter, error) {
 		return nil, err
 	}
 	return s.openStore(ctx, btrfs.Kind{}, snapshot.InitOptions{Root: filepath.Join(root, "store")})
+}
+
+// openOnZFS is a store whose root lies on ZFS.
+func openOnZFS(ctx context.Context, s *site) (snapshots.Snapshotter, error) {
+	pool, root := s.kernelName, filepath.Join(s.dir, "fs")
+	h, _, err := perf.ZPool(ctx, s.undo, pool, filepath.Join(s.dir, "disk.img"), s.o.diskSize)
+	if err == nil {
+		err = perf.ZFSRoot(ctx, s.undo, h, pool, root)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.openStore(ctx, zfs.Kind{}, snapshot.InitOptions{Root: filepath.Join(root, "store")})
 }
 
 // openOnPool is a store whose root lies on ext4 and whose pool lies in two files

@@ -13,6 +13,7 @@ import (
 	"blockstore.dev/blockstore/perf/perftest"
 	"blockstore.dev/blockstore/snapshot/btrfs"
 	"blockstore.dev/blockstore/snapshot/thin"
+	"blockstore.dev/blockstore/snapshot/zfs"
 )
 
 // asBenchmark makes the test binary the program: for the child under strace.
@@ -74,6 +75,12 @@ func TestSmokeDevmapper(t *testing.T) {
 	dir := perftest.WorkDir(t)
 	perftest.Needs(t, thin.Kind{})
 	smoke(t, tiny(dir, "devmapper", "blockstore/devicemapper", "blockstore/devicemapper/socket"), false)
+}
+
+func TestSmokeZFS(t *testing.T) {
+	dir := perftest.WorkDir(t)
+	perftest.Needs(t, zfs.Kind{})
+	smoke(t, tiny(dir, "overlayfs", "blockstore/zfs"), false)
 }
 
 // TestInterrupted: what was made by then is taken back.

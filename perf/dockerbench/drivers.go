@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,9 +29,11 @@ func drivers() []driver {
 		{"btrfs", func(ctx context.Context, p *peer) error { return p.onFileSystem(ctx, "btrfs", "btrfs") }},
 		{"vfs", func(ctx context.Context, p *peer) error { return p.onFileSystem(ctx, "vfs", "ext4") }},
 		{"devicemapper", onThinPool},
+		{"zfs", onZPool},
 		{floor, onFloor},
 		{ours + "btrfs", onBlockstore},
 		{ours + "devicemapper", onBlockstore},
+		{ours + "zfs", onBlockstore},
 	}
 }
 
@@ -80,6 +83,20 @@ func onThinPool(ctx context.Context, p *peer) error {
 	// refuses to start all the same.
 	p.flags = append(p.flags, "--storage-opt", "dm.override_udev_sync_check=true")
 	return nil
+}
+
+// onZPool puts dockerd's whole data root on a pool, with the properties that blockstore gives to its own: no access times
+// and a block size for databases.
+func onZPool(ctx context.Context, p *peer) error {
+	image := filepath.Join(p.dir, "disk.img")
+	pool := fmt.Sprintf("bstest-dockerbench-%d", os.Getpid())
+	p.storage, p.backing = "zfs", append(p.backing, image)
+	p.note = "Docker's zfs on a pool in a loopback file of " + humanize.IBytes(uint64(p.o.diskSize)) + ", the data root in one of its file systems"
+	h, _, err := perf.ZPool(ctx, p.undo, pool, image, p.o.diskSize)
+	if err != nil {
+		return err
+	}
+	return perf.ZFSRoot(ctx, p.undo, h, pool, p.data)
 }
 
 // onBlockstore starts our server. The data root, with dockerd's own files, is on

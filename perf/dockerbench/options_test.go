@@ -24,7 +24,7 @@ func TestRefusedOptions(t *testing.T) {
 		want string
 	}{
 		"no image":         {[]string{"--drivers", "vfs"}, "--image is missing"},
-		"unknown driver":   {[]string{"--image", "i", "--drivers", "zfs"}, `"zfs" is none of`},
+		"unknown driver":   {[]string{"--image", "i", "--drivers", "aufs"}, `"aufs" is none of`},
 		"driver twice":     {[]string{"--image", "i", "--drivers", "vfs,vfs"}, "twice"},
 		"no rounds":        {[]string{"--image", "i", "--drivers", "vfs", "--rounds", "0"}, "1 at least"},
 		"an argument":      {[]string{"--image", "i", "--drivers", "vfs", "x"}, "flags only"},

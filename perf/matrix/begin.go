@@ -32,6 +32,15 @@ func (b *bench) begin(ctx context.Context) error {
 	if err := b.choosePeers(ctx); err != nil {
 		return err
 	}
+	var ours []string
+	for _, p := range b.peers {
+		if p.Ours() {
+			ours = append(ours, strings.TrimPrefix(p.Name, peers.Ours))
+		}
+	}
+	if len(ours) == 1 { // a page may have several such reports
+		b.report.Title += ", " + ours[0]
+	}
 	b.report.Versions = versions(ctx, b.o.Version)
 	b.compareWith()
 	b.progress = progress{watch: b.o.Watch, begun: time.Now(), now: time.Now}

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"blockstore.dev/blockstore/ioctl"
 	"blockstore.dev/blockstore/perf"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/zfs"
@@ -28,29 +27,12 @@ func zfsModule(ctx context.Context) error {
 
 // zpool makes the site's pool, on a loop device.
 func (s *Site) zpool(ctx context.Context) (h *zfsds.Handle, pool string, err error) {
-	file := filepath.Join(s.Dir, "disk.img")
-	if err := perf.Sparse(file, s.DiskSize); err != nil {
-		return nil, "", err
-	}
-	loop, err := ioctl.AttachLoop(ctx, file, ioctl.LoopOptions{AutoClear: true})
+	pool = strings.ReplaceAll(s.KernelName, "/", "-")
+	h, device, err := perf.ZPool(ctx, s.Undo, pool, filepath.Join(s.Dir, "disk.img"), s.DiskSize)
 	if err != nil {
 		return nil, "", err
 	}
-	s.Undo.Add("the pool's loop device", loop.Close)
-	s.uses(loop.Path())
-	if h, err = zfsds.Open(ctx, zfsds.Options{}); err != nil {
-		return nil, "", err
-	}
-	s.Undo.Add("what is open of ZFS", h.Close)
-	pool = strings.ReplaceAll(s.KernelName, "/", "-")
-	if err := h.CreatePool(ctx, zfsds.PoolOptions{Name: pool, Devices: []string{loop.Path()}, Properties: zfs.Properties()}); err != nil {
-		return nil, "", err
-	}
-	s.Undo.Add("pool "+pool, func() error {
-		back, cancel := perf.Undoing()
-		defer cancel()
-		return h.DestroyPool(back, pool)
-	})
+	s.uses(device)
 	s.accounts = append(s.accounts, account{
 		space: func(ctx context.Context) (Space, error) {
 			if err := h.Sync(ctx, pool); err != nil {
@@ -87,17 +69,7 @@ func (s *Site) rootOnZFS(ctx context.Context) (root string, err error) {
 		return "", err
 	}
 	root = filepath.Join(s.Dir, "fs")
-	if err := os.Mkdir(root, 0o755); err != nil {
-		return "", err
-	}
-	if err := h.Create(ctx, pool+"/root", nil); err != nil {
-		return "", err
-	}
-	if err := zfsds.Mount(pool+"/root", root, false); err != nil {
-		return "", err
-	}
-	s.Undo.Add(root, func() error { return perf.UnmountAll(root) })
-	return root, nil
+	return root, perf.ZFSRoot(ctx, s.Undo, h, pool, root)
 }
 
 func openPlainZFS(ctx context.Context, s *Site) (Store, error) {
