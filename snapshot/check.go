@@ -141,13 +141,8 @@ type expectation struct {
 
 // checkKernel compares the volumes that ought to exist with those that do.
 func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, r *Report) error {
-	var garbage []VolumeID
-	var ids idRecord
-	if err := s.cat.view(func(t *tx) (err error) {
-		garbage = t.garbage()
-		ids, err = t.ids()
-		return err
-	}); err != nil {
+	strangers, garbage, err := s.strangers(ctx)
+	if err != nil {
 		return err
 	}
 	var expected []Volume
@@ -157,10 +152,6 @@ func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, 
 			expected = append(expected, in.Volume)
 			names[in.Volume.ID] = in.Name
 		}
-	}
-	strangers, err := s.strangers(ctx, names, garbage, ids)
-	if err != nil {
-		return err
 	}
 	findings, err := s.driver.Check(ctx, expected)
 	if err != nil {
@@ -196,17 +187,35 @@ func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, 
 	return s.flushSwept(ctx)
 }
 
-// strangers lists volumes in the kernel that the catalog cannot explain. They are
-// never removed here: a volume of the store's is somebody's data.
-func (s *Store) strangers(ctx context.Context, names map[VolumeID]string, garbage []VolumeID, ids idRecord) ([]VolumeID, error) {
-	listed, err := s.driver.Volumes(ctx)
-	if errors.Is(err, ErrNotSupported) {
-		return nil, nil
+// strangers lists volumes in the kernel that the catalog cannot explain, and those whose removal is pending. They are
+// never removed here: a volume of the store's is somebody's data. Others make and remove volumes meanwhile: what was there
+// before the catalog was read is known to it, or in the block of ids that it has reserved, or gone afterwards.
+func (s *Store) strangers(ctx context.Context) (strangers, garbage []VolumeID, err error) {
+	before, err := s.driver.Volumes(ctx)
+	canList := !errors.Is(err, ErrNotSupported)
+	if canList && err != nil {
+		return nil, nil, err
 	}
-	if err != nil {
-		return nil, err
+	explained := map[VolumeID]bool{Base: true}
+	var ids idRecord
+	if err := s.cat.view(func(t *tx) (err error) {
+		garbage = t.garbage()
+		if ids, err = t.ids(); err != nil {
+			return err
+		}
+		return t.eachSnapshot(func(in Info) error {
+			explained[in.Volume.ID] = true
+			return nil
+		})
+	}); err != nil || !canList {
+		return nil, garbage, err
 	}
-	return slices.DeleteFunc(slices.Clone(listed), func(id VolumeID) bool {
-		return id == Base || names[id] != "" || slices.Contains(garbage, id) || id >= ids.PurgeFrom && id < ids.End
-	}), nil
+	unknown := slices.DeleteFunc(slices.Clone(before), func(id VolumeID) bool {
+		return explained[id] || slices.Contains(garbage, id) || id >= ids.PurgeFrom && id < ids.End
+	})
+	if len(unknown) == 0 {
+		return nil, garbage, nil
+	}
+	after, err := s.driver.Volumes(ctx)
+	return slices.DeleteFunc(unknown, func(id VolumeID) bool { return !slices.Contains(after, id) }), garbage, err
 }
