@@ -30,9 +30,10 @@ VM_ALL ?= ./zfsds ./e2e
 # Tests that `make test` leaves to `make test-vm`, since they take too long on an emulated processor, where User Mode Linux has
 # not run them: LVM beside udev, and where it has no ZFS the doors, the scripts, and of the driver what is not its own or a case.
 VM_LEAVE ?= /(graphdriver|snapshotter|snapshotter/differ|cmd/blockstore) |/snapshot/zfs Test(Conformance|Crash|StoreCounts)$$|/snapshot/thin TestDirectLVMBesideUdev$$
-# How often test-power, and so test-vm, ends the machine of each driver; a minute each by emulation.
+# How often test-power ends the machine of each driver, and which machine, uml or vm (as test-vm does; a minute each by emulation).
 POWER_CUTS ?= 20
 POWER_DRIVERS ?= zfs btrfs devicemapper
+POWER_MACHINE ?= uml
 # Arguments of test-uml's and test-vm's test binaries: make test-uml PKG=./dm ARGS=-test.run=TestCreate; more flags of
 # the benchmarks.
 ARGS ?=
@@ -119,13 +120,14 @@ ifneq ($(ARGS),)
 else
 	bin/tiers vm --vm-timeout 3h --still 1h $(addprefix --vm-all=,$(VM_ALL)) $(PKG)
 ifeq ($(PKG),./...)
-	$(MAKE) test-power
+	$(MAKE) test-power POWER_MACHINE=vm
 endif
 endif
 
 .PHONY: test-power
-test-power: build vmimage ## end virtual machines in the middle of loads, commits and removals: POWER_CUTS for each of POWER_DRIVERS
-	BLOCKSTORE_POWER_CUTS=$(POWER_CUTS) BLOCKSTORE_POWER_DRIVERS='$(POWER_DRIVERS)' BSTEST_DIR=$${BSTEST_DIR:-/var/tmp} $(GO) test -count=1 -timeout 12h -v -run PowerCut ./e2e
+test-power: build $(if $(filter vm,$(POWER_MACHINE)),vmimage,umlkernel) ## end machines in the middle of loads, commits and removals: POWER_CUTS for each of POWER_DRIVERS
+	BLOCKSTORE_POWER_CUTS=$(POWER_CUTS) BLOCKSTORE_POWER_DRIVERS='$(POWER_DRIVERS)' BLOCKSTORE_POWER_MACHINE=$(POWER_MACHINE) \
+		BSTEST_DIR=$${BSTEST_DIR:-/var/tmp} $(GO) test -count=1 -timeout 12h -v -run PowerCut ./e2e
 
 # How much of the fault programme `make soak` runs, and which part: make soak RUN=TestKill KILLS=5000. docs/reliability.md
 # says what each number is.

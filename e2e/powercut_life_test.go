@@ -150,7 +150,7 @@ type life struct {
 
 // live is what TestPowerCut does in the machine.
 func live(t *testing.T, kind string) {
-	const disk, top = "/dev/vda", "/run/power"
+	disk, top := poweredBy(t, os.Getenv("BLOCKSTORE_MACHINE")).disk, "/run/power"
 	require.NoError(t, os.MkdirAll(top, 0o700))
 	if kind == lifeFirst {
 		command(t, "mkfs.ext4", "-q", disk)

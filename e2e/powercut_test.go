@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -19,11 +20,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The environment of TestPowerCut: how often each driver's machine is ended, and which drivers' (all).
+// The environment of TestPowerCut: how often each driver's machine is ended, which drivers' (all), and which machine:
+// uml (the default) or vm.
 const (
 	powerCuts    = "BLOCKSTORE_POWER_CUTS"
 	powerDrivers = "BLOCKSTORE_POWER_DRIVERS"
+	powerMachine = "BLOCKSTORE_POWER_MACHINE"
 )
+
+// powered is a kind of machine that can be ended.
+type powered struct {
+	run     string // boots one
+	program string // is the machine, on the host
+	disk    string // in the machine
+}
+
+func poweredBy(t *testing.T, kind string) powered {
+	t.Helper()
+	all := map[string]powered{
+		"uml": {"../vagrant/uml/run", "linux.uml", "/dev/ubda"},
+		"vm":  {"../vagrant/vm/run", "qemu-system-x86_64", "/dev/vda"},
+	}
+	require.Contains(t, all, kind, powerMachine)
+	return all[kind]
+}
 
 // What a machine's life is told: where the host has put what was acknowledged before, what to do and
 // in the middle of which operation its power will go.
@@ -47,11 +67,11 @@ const journal = "journal"
 // The operations in the middle of which the power goes, by turns. During opening the store recovers from the cut before.
 var cutTargets = []string{opLoad, opCommit, opRemove, opRemoveImage, opOpen}
 
-// TestPowerCut ends the virtual machine, its memory and all, in the middle of loads, commits, removals and
+// TestPowerCut ends a machine, its memory and all, in the middle of loads, commits, removals and
 // recoveries. The next life opens the store: check finds nothing, what was acknowledged is there with its content, what
 // was in the middle happened wholly or not at all.
 //
-// The emulator is killed, so the disk keeps what the machine had handed over to it, flushed or not: what is lost is the
+// The program that is the machine is killed, so the disk keeps what the machine had handed over to it, flushed or not: what is lost is the
 // machine's memory, page cache and all that had not yet been sent.
 func TestPowerCut(t *testing.T) {
 	if life := os.Getenv(powerLife); life != "" {
@@ -61,30 +81,37 @@ func TestPowerCut(t *testing.T) {
 	if os.Getenv("BLOCKSTORE_MACHINE") != "" {
 		t.Skip("it boots machines itself: on the machine's own kernel")
 	}
-	n, err := strconv.Atoi(os.Getenv(powerCuts))
-	if err != nil || n <= 0 {
-		t.Skip("a minute for each of the power cuts, of which " + powerCuts + " is the number: left to `make test-vm`")
+	if testing.Short() {
+		t.Skip("a minute and a half: it boots machines")
 	}
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("no qemu-system-x86_64: apt-get install qemu-system-x86")
+	n := len(cutTargets)
+	if text := os.Getenv(powerCuts); text != "" {
+		var err error
+		n, err = strconv.Atoi(text)
+		require.NoError(t, err, powerCuts)
+	}
+	kind := cmp.Or(os.Getenv(powerMachine), "uml")
+	machine := poweredBy(t, kind)
+	if _, err := exec.LookPath(machine.program); err != nil {
+		t.Skipf("no %s: scripts/deps installs it", machine.program)
 	}
 	drivers := strings.Fields(os.Getenv(powerDrivers))
 	if len(drivers) == 0 {
 		drivers = []string{"zfs", "btrfs", "devicemapper"}
 	}
 	for _, driver := range drivers {
-		t.Run(driver, func(t *testing.T) { cutPower(t, driver, n) })
+		t.Run(driver, func(t *testing.T) { cutPower(t, machine, driver, n) })
 	}
 }
 
-func cutPower(t *testing.T, driver string, n int) {
+func cutPower(t *testing.T, machine powered, driver string, n int) {
 	dir := scratch(t)
 	m := &mains{
-		t: t, driver: driver, disk: filepath.Join(dir, "disk"), share: filepath.Join(dir, "share"),
+		powered: machine, t: t, driver: driver, file: filepath.Join(dir, "disk"), share: filepath.Join(dir, "share"),
 		random: rand.New(rand.NewPCG(rand.Uint64(), 0)), took: map[string]time.Duration{},
 	}
-	require.NoError(t, os.WriteFile(m.disk, nil, 0o600))
-	require.NoError(t, os.Truncate(m.disk, 8<<30))
+	require.NoError(t, os.WriteFile(m.file, nil, 0o600))
+	require.NoError(t, os.Truncate(m.file, 8<<30))
 	require.NoError(t, os.Mkdir(m.share, 0o700))
 	m.live(lifeFirst, "")
 	cuts := map[string]int{}
@@ -100,9 +127,10 @@ func cutPower(t *testing.T, driver string, n int) {
 
 // mains is the power supply of machines that share a disk, one after the other.
 type mains struct {
+	powered
 	t           *testing.T
 	driver      string
-	disk, share string
+	file, share string // the disk's file
 	random      *rand.Rand
 	took        map[string]time.Duration // operations, when last seen
 }
@@ -112,7 +140,7 @@ func (m *mains) live(life, target string) (in string) {
 	m.t.Helper()
 	self, err := os.Executable()
 	require.NoError(m.t, err)
-	cmd := exec.Command("../vagrant/vm/run", "--mem", "2G", "--timeout", "30m", "--disk", m.disk, "--share", m.share,
+	cmd := exec.Command(m.run, "--mem", "2G", "--timeout", "30m", "--disk", m.file, "--share", m.share,
 		"-e", powerLife+"="+life, "-e", powerTarget+"="+target, "-e", powerShare+"="+m.share, "-e", "BSTEST_DRIVER="+m.driver,
 		"-e", powerSeed+"="+strconv.FormatUint(m.random.Uint64(), 10),
 		"--", self, "-test.run=^TestPowerCut$", "-test.v", "-test.timeout=29m")
@@ -171,7 +199,7 @@ func (m *mains) listen(out io.Reader, target string) speech {
 						usual = 2 * time.Second
 					}
 					time.AfterFunc(time.Duration(m.random.Int64N(int64(usual+usual/4))), func() {
-						endMachine(m.disk)
+						m.end()
 						close(cut)
 					})
 				})
@@ -204,13 +232,13 @@ func (m *mains) keep(lines []string) {
 	require.NoError(m.t, f.Close())
 }
 
-// endMachine kills the emulator that has this disk.
-func endMachine(disk string) {
+// end kills the machine that has this disk, which is several processes where its programs are processes of the host's.
+func (m *mains) end() {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, f := range files {
 		text, _ := os.ReadFile(f)
 		program, args, _ := strings.Cut(string(text), "\x00")
-		if filepath.Base(program) != "qemu-system-x86_64" || !strings.Contains(args, disk) {
+		if filepath.Base(program) != m.program || !strings.Contains(args, m.file) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f))); err == nil {
