@@ -42,8 +42,8 @@ func kinds() []kind {
 		{ours + "btrfs", "the store's root on btrfs; called in the process", openOnBtrfs},
 		{ours + "btrfs/socket", "the same through gRPC on a unix socket, as containerd calls a proxy plugin", throughSocket(openOnBtrfs)},
 		{ours + "devicemapper", "the store's root on ext4, its pool in two files like devmapper's, with blocks of 64 KiB that are zeroed; called in the process", openOnPool},
-		{ours + "zfs", "the store's root on ZFS; called in the process", openOnZFS},
 		{ours + "devicemapper/socket", "the same through gRPC on a unix socket, as containerd calls a proxy plugin", throughSocket(openOnPool)},
+		{ours + "zfs", "the store's root on ZFS; called in the process", openOnZFS},
 	}...)
 }
 

@@ -85,8 +85,7 @@ func onThinPool(ctx context.Context, p *peer) error {
 	return nil
 }
 
-// onZPool puts dockerd's whole data root on a pool, with the properties that blockstore gives to its own: no access times
-// and a block size for databases.
+// onZPool puts dockerd's whole data root on a pool, with the properties that blockstore gives to its own.
 func onZPool(ctx context.Context, p *peer) error {
 	image := filepath.Join(p.dir, "disk.img")
 	pool := fmt.Sprintf("bstest-dockerbench-%d", os.Getpid())
