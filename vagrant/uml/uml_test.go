@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -122,9 +123,9 @@ func TestMachinesRunSideBySide(t *testing.T) {
 	for range 2 {
 		r := <-results
 		assert.Equal(t, 0, r.status)
-		texts = append(texts, r.stdout)
+		texts = append(texts, regexp.MustCompile(`\(\d+:`).ReplaceAllString(r.stdout, "(major:")) // what is in the kernel beside dm decides
 	}
-	assert.ElementsMatch(t, []string{"bstest\t(254:0)\none\n", "bstest\t(254:0)\ntwo\n"}, texts)
+	assert.ElementsMatch(t, []string{"bstest\t(major:0)\none\n", "bstest\t(major:0)\ntwo\n"}, texts)
 }
 
 func TestKeep(t *testing.T) {
