@@ -223,10 +223,11 @@ type Epoched interface {
 	SetEpoch(ctx context.Context, from, to uint64) error
 }
 
-// Settler is a Driver whose removals survive a power cut only after Settle: until
-// then a volume that was removed may be back. The store keeps such volumes in its
-// list of what is to be removed.
+// Settler is a Driver whose removals are certain only after Settle: until then a volume
+// that was removed may be back, after a power cut or an error of the disk. The store keeps
+// such volumes in its list of what is to be removed, and looks for them when it opens.
 type Settler interface {
+	// Settle fails if a removal before it may not last.
 	Settle(ctx context.Context) error
 }
 

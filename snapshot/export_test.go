@@ -1,5 +1,7 @@
 package snapshot
 
+import "context"
+
 // CatalogCommits counts the write transactions that the catalog ever committed.
 func (s *Store) CatalogCommits() int {
 	n := 0
@@ -11,6 +13,12 @@ func (s *Store) CatalogCommits() int {
 func (s *Store) HoldSweeps() (release func()) {
 	s.sweeping.Lock()
 	return s.sweeping.Unlock
+}
+
+// DropSpares removes all spares.
+func (s *Store) DropSpares(ctx context.Context) error {
+	_, err := s.spares.clear(ctx)
+	return err
 }
 
 // DamageCatalog takes out the first record of a bucket and puts a wrong one in.

@@ -130,7 +130,7 @@ func (s *Store) abandon(ctx context.Context, ids []VolumeID) error {
 			errs = append(errs, fmt.Errorf("undoing volume %d: %w", id, err))
 			continue
 		}
-		s.ids.done(id)
+		s.ids.gone(id)
 	}
 	return errors.Join(errs...)
 }

@@ -25,6 +25,8 @@ type idAllocator struct {
 	record idRecord
 	inWork map[VolumeID]bool
 	behind bool // the driver's epoch is one less than record.Epoch
+	// unsettled says that of ids which nobody knows any more a volume may come back: see Settler.
+	unsettled bool
 }
 
 // take returns n ids that nobody had before, reserving further blocks if need
@@ -65,6 +67,14 @@ func (a *idAllocator) done(ids ...VolumeID) {
 	}
 }
 
+// gone is done for an id whose volume was removed again.
+func (a *idAllocator) gone(id VolumeID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.inWork, id)
+	a.unsettled = true
+}
+
 // working says which ids are in work now.
 func (a *idAllocator) working() map[VolumeID]bool {
 	a.mu.Lock()
@@ -78,6 +88,12 @@ func (a *idAllocator) reserve(ctx context.Context) error {
 	if a.record.End+idBlock > MaxVolumeID {
 		return fmt.Errorf("the store has used all %d volume ids of its life; save what is needed and init a new one: %w", MaxVolumeID, ErrNoSpace)
 	}
+	if d, ok := a.driver.(Settler); ok && a.unsettled { // the block that an open looks through is about to be another
+		if err := d.Settle(ctx); err != nil {
+			return fmt.Errorf("reserving volume ids: %w", noSpace(err))
+		}
+	}
+	a.unsettled = false
 	from := a.next
 	for id := range a.inWork {
 		from = min(from, id)

@@ -142,7 +142,8 @@ func (p *Pool) suspended(ctx context.Context, ref dm.Ref, send func() error) err
 }
 
 // Delete removes an inactive thin device; what only it mapped is free for others at once, but is not given back to
-// what lies below the pool (see Discard). A device that does not exist is no error. ErrBusy when it is active.
+// what lies below the pool (see Discard). A device that does not exist is no error. ErrBusy when it is active. While commits
+// fail, a device that is there may be taken for one that is not: Commit afterwards, before its removal is relied on.
 func (p *Pool) Delete(ctx context.Context, id dm.DeviceID) error {
 	err := p.message(ctx, dm.DeleteMessage(p.config.kernelID(id)))
 	if err == nil || errors.Is(err, ErrNotFound) {
@@ -210,18 +211,18 @@ func (p *Pool) messageStatus(ctx context.Context, text string) (Status, error) {
 
 // judge decides what became of a message. The kernel ends it with a commit whose result it drops; a failed commit
 // rolls the change back and leaves the pool read-only or failed (dm-thin.c pool_message, metadata_operation_failed).
-// So only a pool that still takes changes has kept the message. A refusal it explains.
+// So only a pool that still takes changes has kept the message. A refusal it explains. Between a commit that failed and
+// the roll-back the kernel looks for devices in metadata of which a part was not written, and says of some that there is
+// none; the pool's mode may lag behind that, so that only a Commit makes sure.
 func (p *Pool) judge(ctx context.Context, sent error, st *dm.ThinPoolStatus) error {
 	switch {
 	case errors.Is(sent, unix.EEXIST):
 		return fmt.Errorf("%w: %w", ErrExists, sent)
-	case errors.Is(sent, unix.ENODATA):
-		return fmt.Errorf("%w: %w", ErrNotFound, sent)
 	case errors.Is(sent, unix.EBUSY):
 		return fmt.Errorf("%w: %w", ErrBusy, sent)
 	case errors.Is(sent, unix.ENOSPC):
 		return fmt.Errorf("%w: %w", ErrNoSpace, sent)
-	case sent != nil && !errors.Is(sent, unix.EOPNOTSUPP):
+	case sent != nil && !errors.Is(sent, unix.EOPNOTSUPP) && !errors.Is(sent, unix.ENODATA):
 		return sent
 	}
 	var err error
@@ -230,6 +231,8 @@ func (p *Pool) judge(ctx context.Context, sent error, st *dm.ThinPoolStatus) err
 		err = writable(*st)
 	}
 	switch {
+	case err == nil && errors.Is(sent, unix.ENODATA):
+		return fmt.Errorf("%w: %w", ErrNotFound, sent)
 	case sent != nil:
 		return errors.Join(err, sent)
 	case err != nil:

@@ -40,6 +40,7 @@ var (
 	_ snapshot.Roomy    = (*driver)(nil)
 	_ snapshot.Stacker  = (*driver)(nil)
 	_ snapshot.Readier  = (*driver)(nil)
+	_ snapshot.Settler  = (*driver)(nil)
 	_ snapshot.Gauger   = (*driver)(nil)
 )
 
@@ -205,6 +206,12 @@ func (d *driver) remove(ctx context.Context, id snapshot.VolumeID) error {
 		return errors.Join(err, discardErr)
 	}
 	return nil
+}
+
+// Settle commits, since of a pool that fails a Delete may have believed that there was nothing to delete.
+func (d *driver) Settle(ctx context.Context) error {
+	_, err := d.pool.Commit(ctx)
+	return translate(err)
 }
 
 // Activate makes the volume's block device and says how it is mounted.
