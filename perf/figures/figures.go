@@ -66,9 +66,9 @@ func read(dir fs.FS, name string) (*perf.Report, error) {
 	return r, errors.Join(err, f.Close())
 }
 
-// byKind has the matrix first, then Docker and containerd, then others.
+// byKind has the matrix first and what there is of it with ZFS, then Docker and containerd, then others.
 func byKind(a, b string) int {
-	kinds := []string{"containerd", "docker", "matrix"}
+	kinds := []string{"containerd", "docker", "zfs", "matrix"}
 	rank := func(name string) int {
 		kind, _, _ := strings.Cut(name, "-")
 		return -slices.Index(kinds, kind)

@@ -101,14 +101,14 @@ func TestBlock(t *testing.T) {
 	require.NoError(t, err)
 	spaces := regexp.MustCompile(` +|-+`)
 	assert.Equal(t, spaces.ReplaceAllString(exampleBlock, " "), spaces.ReplaceAllString(block, " "))
-	dir["containerd-host.json"], dir["docker-uml.json"] = dir["matrix-host.json"], dir["matrix-host.json"]
+	dir["containerd-host.json"], dir["docker-uml.json"], dir["zfs-uml.json"] = dir["matrix-host.json"], dir["matrix-host.json"], dir["matrix-host.json"]
 	block, err = Block(dir)
 	require.NoError(t, err)
 	order := regexp.MustCompile(`\(perf/figures/\w+`).FindAllString(block, -1)
-	assert.Equal(t, []string{"(perf/figures/matrix", "(perf/figures/docker", "(perf/figures/containerd"}, order)
+	assert.Equal(t, []string{"(perf/figures/matrix", "(perf/figures/zfs", "(perf/figures/docker", "(perf/figures/containerd"}, order)
 	open, _, _ := strings.Cut(block, "<details>")
 	assert.Equal(t, 3, strings.Count(open, "<img"), "the first report's charts are not folded")
-	assert.Equal(t, 2, strings.Count(block, "</details>"))
+	assert.Equal(t, 3, strings.Count(block, "</details>"))
 }
 
 // TestChosen: rows of Docker's report are known by the names that they have there.
