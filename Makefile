@@ -23,7 +23,7 @@ ZFS_ALL ?= ./e2e
 # Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds, mostly; and with
 # ZFS the oldest as well, and what is not about a driver.
 UML_LEAVE ?= /e2e TestContainerd((Full|Registry|Restart|Run)Debian13|RegistryDebian12)$$
-ZFS_LEAVE ?= /e2e Test(Containerd\w+Debian1[23]|DockerRegistry|Dockerd|InitAuto|PowerCut)$$
+ZFS_LEAVE ?= /e2e Test(Containerd\w+Debian1[23]|DockerNewest|DockerRegistry|Dockerd|InitAuto|PowerCut)$$
 # Packages whose tests `make test` all runs in the virtual machine too, for Debian's own kernel and ZFS, and `make test-vm`.
 VM_ZFS ?= ./zfsds
 VM_ALL ?= ./zfsds ./e2e
@@ -85,7 +85,7 @@ realimage: deps ## make the real three-layer image, once, in the cache; print it
 	@vagrant/realimage/make
 
 .PHONY: containerds
-containerds: deps ## fetch and build the containerds that Debian 12 lacks, once, in the cache; print their directory
+containerds: deps ## fetch and build the containerds that Debian 12 lacks, and the newest dockerd, once, in the cache; print their directory
 	@vagrant/containerd/make
 
 .PHONY: umlkernel

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -29,16 +30,17 @@ func ociArchive(t *testing.T, tag string) (file, ref string) {
 	return file, base + ":" + tag
 }
 
-// readLayer is the tree in a layer's blob, and the digest of its tar.
-func readLayer(t *testing.T, mediaType string, blob []byte) (tree, digest.Digest) {
+// readLayer is the tree in a layer, which may be compressed, and the digest of its tar.
+func readLayer(t *testing.T, layer io.Reader) (tree, digest.Digest) {
 	t.Helper()
-	var in io.Reader = bytes.NewReader(blob)
-	switch {
-	case strings.HasSuffix(mediaType, "gzip"):
+	buffered := bufio.NewReader(layer)
+	var in io.Reader = buffered
+	switch first, _ := buffered.Peek(4); {
+	case bytes.HasPrefix(first, []byte{0x1f, 0x8b}): // RFC 1952
 		unpacked, err := gzip.NewReader(in)
 		require.NoError(t, err)
 		in = unpacked
-	case strings.HasSuffix(mediaType, "zstd"):
+	case bytes.Equal(first, []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878
 		unpacked, err := zstd.NewReader(in)
 		require.NoError(t, err)
 		defer unpacked.Close()

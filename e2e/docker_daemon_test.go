@@ -19,38 +19,69 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dockerd is Debian's dockerd with everything of its own, in one directory: data,
-// sockets, containerd. Nothing of the machine's is touched: no bridge, no firewall.
+// dockerd is a dockerd with everything of its own, in one directory: data, sockets, and
+// Debian's its containerd. Nothing of the machine's is touched: no bridge, no firewall.
 type dockerd struct {
 	daemon
-	args []string
+	program     string
+	args        []string
+	environment []string
+	newest      bool // its storage is containerd's
 
 	buildKit bool // docker build by BuildKit
 }
 
-// newDockerd starts a dockerd in dir. When the test ends it is stopped with its
+// newDockerd starts Debian's dockerd in dir. When the test ends it is stopped with its
 // containers, and nothing of it may be left.
 func newDockerd(t *testing.T, dir, storageDriver string, args ...string) *dockerd {
+	t.Helper()
+	needsDocker(t, "dockerd")
+	d := &dockerd{daemon: daemon{t: t, name: "dockerd", dir: dir}, program: "dockerd"}
+	d.begin(storageDriver, "{}", append([]string{"--experimental"}, args...)...)
+	return d
+}
+
+// newestDockerd starts Docker's newest engine on a containerd, from which it takes its
+// images and its storage.
+func newestDockerd(c *containerd, args ...string) *dockerd {
+	c.t.Helper()
+	needsDocker(c.t)
+	d := &dockerd{
+		daemon: daemon{t: c.t, name: "dockerd", dir: scratch(c.t)}, program: filepath.Join(containerds(c.t), "newest", "dockerd"),
+		// Debian 12's client speaks 1.41, and its runc knows no namespaces of time.
+		environment: []string{"DOCKER_MIN_API_VERSION=1.41"},
+		newest:      true,
+	}
+	d.begin(c.snapshotter, `{"features": {"time-namespaces": false}}`, append([]string{
+		"--containerd", c.socket(), "--containerd-namespace", c.namespace, "--containerd-plugins-namespace", c.namespace + "-plugins",
+	}, args...)...)
+	return d
+}
+
+func needsDocker(t *testing.T, programs ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: dockerd does")
 	}
-	for _, program := range []string{"dockerd", dockerClient(), "containerd", "runc"} {
+	for _, program := range append(programs, dockerClient(), "containerd", "runc") {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("no %s on this machine: Debian's packages docker.io, containerd and runc have it", program)
 		}
 	}
-	d := &dockerd{daemon: daemon{t: t, name: "dockerd", dir: dir}}
+}
+
+// begin starts it for the first time. config is its daemon.json: the machine's own is not read.
+func (d *dockerd) begin(storageDriver, config string, args ...string) {
+	d.t.Helper()
+	file := filepath.Join(d.dir, "daemon.json")
 	d.args = append([]string{
-		"--experimental", "--storage-driver", storageDriver,
-		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"-H", "unix://" + d.socket(), "-p", filepath.Join(dir, "pid"), "--config-file", filepath.Join(dir, "none.json"),
+		"--storage-driver", storageDriver, "--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"),
+		"-H", "unix://" + d.socket(), "-p", filepath.Join(d.dir, "pid"), "--config-file", file,
 		"--bridge=none", "--iptables=false", "--ip6tables=false",
 	}, args...)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "none.json"), []byte("{}"), 0o600)) // the machine's own is not read
-	t.Cleanup(d.end)
+	require.NoError(d.t, os.WriteFile(file, []byte(config), 0o600))
+	d.t.Cleanup(d.end)
 	d.start()
-	return d
 }
 
 // dockerClient is Debian's client, whatever else is first in PATH: newer ones leave
@@ -72,8 +103,8 @@ func (d *dockerd) start() {
 	// first process of the machine does not reap; dockerd would wait for it.
 	_ = os.Remove(filepath.Join(d.dir, "pid"))
 	_ = os.Remove(filepath.Join(d.dir, "exec", "containerd", "containerd.pid"))
-	cmd := exec.Command("dockerd", d.args...)
-	cmd.Env = d.env()
+	cmd := exec.Command(d.program, d.args...)
+	cmd.Env = append(d.env(), d.environment...)
 	d.launch(cmd, func() error { return d.get("/_ping", nil) })
 }
 

@@ -24,7 +24,7 @@ func smallArchive(t *testing.T) (file, ref string) {
 // newScript is a script on a dockerd with that storage driver.
 func newScript(t *testing.T, d *dockerd, ref string) *script {
 	t.Helper()
-	return &script{t: t, d: d, ref: ref, dir: scratch(t)}
+	return &script{t: t, d: d, ref: ref, dir: scratch(t), written: map[string]int64{}}
 }
 
 // TestDockerLikeOverlay2: what people do with docker gives on our store what it gives
