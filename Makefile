@@ -20,9 +20,9 @@ RACE ?= $(shell $(GO) list ./... | grep -vE '/(e2e|internal/lint|perf/(chart|fig
 # Packages whose tests all run in User Mode Linux too, with the device-mapper driver, and once more with ZFS.
 UML_ALL ?= ./e2e
 ZFS_ALL ?= ./e2e
-# Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds, mostly; and with
+# Of those, tests that the run on the machine's own kernel is enough of: the middle one of three containerds, mostly, and Docker's newest engine; and with
 # ZFS the oldest as well, and what is not about a driver.
-UML_LEAVE ?= /e2e TestContainerd((Full|Registry|Restart|Run)Debian13|RegistryDebian12)$$
+UML_LEAVE ?= /e2e Test(Containerd((Full|Registry|Restart|Run)Debian13|RegistryDebian12)|DockerNewest)$$
 ZFS_LEAVE ?= /e2e Test(Containerd\w+Debian1[23]|DockerNewest|DockerRegistry|Dockerd|InitAuto|PowerCut)$$
 # Packages whose tests `make test` all runs in the virtual machine too, for Debian's own kernel and ZFS, and `make test-vm`.
 VM_ZFS ?= ./zfsds
@@ -84,9 +84,9 @@ tools:
 realimage: deps ## make the real three-layer image, once, in the cache; print its directory
 	@vagrant/realimage/make
 
-.PHONY: containerds
-containerds: deps ## fetch and build the containerds that Debian 12 lacks, and the newest dockerd, once, in the cache; print their directory
-	@vagrant/containerd/make
+.PHONY: partners
+partners: deps ## fetch and build what the tests work with and Debian 12 lacks (containerds, dockerd, kubelet), once, in the cache; print its directory
+	@vagrant/partners/make
 
 .PHONY: umlkernel
 umlkernel: deps ## build the kernel of User Mode Linux, with ZFS, once, in the cache; print its directory and version
@@ -97,7 +97,7 @@ vmimage: deps ## make the virtual machine's image, once, in the cache; print its
 	@vagrant/vm/make
 
 .PHONY: test
-test: deps build check realimage containerds umlkernel vmimage tools ## everything, on every kernel, with a report and a leak check
+test: deps build check realimage partners umlkernel vmimage tools ## everything, on every kernel, with a report and a leak check
 	BLOCKSTORE_TEST_OCI=$$(vagrant/realimage/make)/oci:postgres bin/tiers test $(addprefix --uml-all=,$(UML_ALL)) --uml-leave='$(UML_LEAVE)' \
 		$(addprefix --zfs-all=,$(ZFS_ALL)) --zfs-leave='$(ZFS_LEAVE)' $(addprefix --vm-all=,$(VM_ZFS)) --vm-leave='$(VM_LEAVE)' $(PKG)
 
@@ -114,7 +114,7 @@ else
 endif
 
 .PHONY: test-vm
-test-vm: deps build realimage containerds vmimage tools ## in a virtual machine, hours: what wants ZFS, udev or systemd, and VM_ALL; all of PKG's with ARGS
+test-vm: deps build realimage partners vmimage tools ## in a virtual machine, hours: what wants ZFS, udev or systemd, and VM_ALL; all of PKG's with ARGS
 ifneq ($(ARGS),)
 	bin/tiers gotest --in-vm --vm-timeout 3h --still 1h $(PKG) -- $(ARGS)
 else

@@ -56,7 +56,7 @@ func (c *containerd) tryCRI(args ...string) result {
 	c.t.Helper()
 	at, settings := "unix://"+c.socket(), filepath.Join(c.dir, "crictl.yaml")
 	require.NoError(c.t, os.WriteFile(settings, nil, 0o600)) // the machine's own are not read
-	return c.program(filepath.Join(containerds(c.t), "newest", "crictl"),
+	return c.program(filepath.Join(partners(c.t), "newest", "crictl"),
 		append([]string{"--config", settings, "--runtime-endpoint", at, "--image-endpoint", at, "--timeout", patience.String()}, args...)...)
 }
 

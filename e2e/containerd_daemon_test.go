@@ -38,21 +38,21 @@ func release(t *testing.T, version string) string {
 	dir := "/usr/bin"
 	switch version {
 	case debian13:
-		dir = filepath.Join(containerds(t), "debian")
+		dir = filepath.Join(partners(t), "debian")
 	case newest:
-		dir = filepath.Join(containerds(t), "newest")
+		dir = filepath.Join(partners(t), "newest")
 	}
 	out, err := exec.Command(filepath.Join(dir, "containerd"), "--version").Output()
 	if f := strings.Fields(string(out)); err != nil || len(f) < 3 || !strings.HasPrefix(strings.TrimPrefix(f[2], "v"), version+".") {
-		t.Skipf("no containerd %s on this machine: Debian 12's package has 1.6, vagrant/containerd/make the others", version)
+		t.Skipf("no containerd %s on this machine: Debian 12's package has 1.6, vagrant/partners/make the others", version)
 	}
 	return dir
 }
 
-// containerds is the directory of those that Debian 12 lacks, made if need be.
-func containerds(t *testing.T) string {
+// partners is the directory of those that Debian 12 lacks, made if need be.
+func partners(t *testing.T) string {
 	t.Helper()
-	cmd := exec.Command("../vagrant/containerd/make")
+	cmd := exec.Command("../vagrant/partners/make")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	require.NoError(t, err)

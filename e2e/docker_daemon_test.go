@@ -47,7 +47,7 @@ func newestDockerd(c *containerd, args ...string) *dockerd {
 	c.t.Helper()
 	needsDocker(c.t)
 	d := &dockerd{
-		daemon: daemon{t: c.t, name: "dockerd", dir: scratch(c.t)}, program: filepath.Join(containerds(c.t), "newest", "dockerd"),
+		daemon: daemon{t: c.t, name: "dockerd", dir: scratch(c.t)}, program: filepath.Join(partners(c.t), "newest", "dockerd"),
 		// Debian 12's client speaks 1.41, and its runc knows no namespaces of time.
 		environment: []string{"DOCKER_MIN_API_VERSION=1.41"},
 		newest:      true,

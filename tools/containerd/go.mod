@@ -1,4 +1,4 @@
-// The newest containerd, for the end-to-end tests: vagrant/containerd/make builds it. Apart from the
+// The newest containerd, for the end-to-end tests: vagrant/partners/make builds it. Apart from the
 // product's modules, which a daemon's own would drag along.
 module tools/containerd
 

@@ -1,4 +1,4 @@
-// crictl, the client of the CRI, for the end-to-end tests: vagrant/containerd/make builds it. Debian 12 has
+// crictl, the client of the CRI, for the end-to-end tests: vagrant/partners/make builds it. Debian 12 has
 // no package of it.
 module tools/crictl
 

@@ -1,4 +1,4 @@
-// Docker's newest engine, for the end-to-end tests: vagrant/containerd/make builds it.
+// Docker's newest engine, for the end-to-end tests: vagrant/partners/make builds it.
 module tools/dockerd
 
 go 1.26.6

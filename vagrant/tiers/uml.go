@@ -57,7 +57,7 @@ func umlSelection(host *tier, whole []string, leave *regexp.Regexp) map[string][
 
 // alone are the tests that take minutes in a machine: each gets a machine of its own, so
 // that they run beside each other and share no time limit.
-var alone = regexp.MustCompile(`^\^Test((Conformance|Crash|RealImage|PowerCut|Kill|DeviceErrors|(Docker|Containerd)[A-Z])\w*\$$|(Full\w+|BothWays)\$|Scripts)`)
+var alone = regexp.MustCompile(`^\^Test((Conformance|Crash|RealImage|PowerCut|Kill|DeviceErrors|Kubelet|(Docker|Containerd)[A-Z])\w*\$$|(Full\w+|BothWays)\$|Scripts)`)
 
 // dealOut deals a selection out to machines.
 func dealOut(selection map[string][]string) []machineRun {
