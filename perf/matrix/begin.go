@@ -135,7 +135,7 @@ func versions(ctx context.Context, own string) map[string]string {
 	found := map[string]string{}
 	for name, args := range map[string][]string{
 		"fio": {"--version"}, "cp": {"--version"}, "btrfs": {"--version"}, "mkfs.xfs": {"-V"}, "lvm": {"version"}, "strace": {"--version"}, "tar": {"--version"},
-		"dpkg": {"--version"},
+		"dpkg": {"--version"}, "zfs": {"version"},
 	} {
 		if _, err := exec.LookPath(name); err != nil {
 			continue
