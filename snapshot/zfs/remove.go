@@ -158,13 +158,18 @@ func (d *driver) reap(ctx context.Context, origin string) error {
 	return nil
 }
 
-// reapAll destroys all ghosts that nothing is made of, the youngest first, since what something is
-// made of is older.
+// reapAll destroys all ghosts that nothing is made of.
 func (d *driver) reapAll(ctx context.Context) error {
 	all, err := d.children(ctx)
 	if err != nil {
 		return err
 	}
+	return d.reapAmong(ctx, all)
+}
+
+// reapAmong is reapAll with what children listed: the youngest first, since what something is made of is
+// older.
+func (d *driver) reapAmong(ctx context.Context, all []zfsds.Dataset) error {
 	for _, c := range slices.Backward(all) {
 		if !d.root.isGhost(c.Name) {
 			continue
@@ -196,31 +201,46 @@ func (d *driver) children(ctx context.Context) ([]zfsds.Dataset, error) {
 // sweep finishes what a crash cut short: ghosts that nothing is made of, and snapshots of
 // unsealed volumes that no volume was made of yet.
 func (d *driver) sweep(ctx context.Context) error {
-	if err := d.reapAll(ctx); err != nil {
-		return err
-	}
 	all, err := d.children(ctx)
 	if err != nil {
 		return err
 	}
+	if err := d.reapAmong(ctx, all); err != nil {
+		return err
+	}
+	sealed := map[string]bool{} // what something is made of is known for that without a request
+	for _, c := range all {
+		if of, text, _ := strings.Cut(c.Origin, "@"); strings.HasSuffix(of, "/"+text) {
+			sealed[of] = true
+		}
+	}
 	for _, c := range all {
 		id, ours := d.root.ours(c)
-		if !ours {
+		if !ours || sealed[c.Name] {
 			continue
 		}
-		var drop []string
-		for s, err := range d.zfs.Snapshots(ctx, c.Name) {
-			if err != nil {
-				return err
-			}
-			_, text, _ := strings.Cut(s.Name, "@")
-			if of, err := parseID(text); err == nil && of != id {
-				drop = append(drop, s.Name)
-			}
-		}
-		if err := d.zfs.DestroySnapshots(ctx, true, drop...); err != nil && !errors.Is(err, zfsds.ErrBusy) {
+		if err := d.dropStrays(ctx, id, c.Name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// dropStrays destroys the snapshots of an unsealed volume that a crash has left before a volume was made of them. Those that
+// one was made of go with it.
+func (d *driver) dropStrays(ctx context.Context, id snapshot.VolumeID, volume string) error {
+	var drop []string
+	for s, err := range d.zfs.Snapshots(ctx, volume) {
+		if err != nil {
+			return err
+		}
+		_, text, _ := strings.Cut(s.Name, "@")
+		if of, err := parseID(text); err == nil && of != id {
+			drop = append(drop, s.Name)
+		}
+	}
+	if err := d.zfs.DestroySnapshots(ctx, true, drop...); err != nil && !errors.Is(err, zfsds.ErrBusy) {
+		return err
 	}
 	return nil
 }
