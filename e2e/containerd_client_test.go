@@ -242,7 +242,7 @@ func (cl *client) layers(ref string) (found []tree, ids []string) {
 	for n, desc := range i.manifest.Layers {
 		blob, err := content.ReadBlob(ctx, cl.content, desc)
 		require.NoError(cl.c.t, err)
-		tr, id := readLayer(cl.c.t, bytes.NewReader(blob))
+		tr, id := readLayer(cl.c.t, desc.MediaType, bytes.NewReader(blob))
 		require.Equal(cl.c.t, i.config.RootFS.DiffIDs[n], id, "layer %d of %s", n, ref)
 		found, ids = append(found, tr), append(ids, id.String())
 	}

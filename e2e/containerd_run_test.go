@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -30,17 +29,15 @@ func ociArchive(t *testing.T, tag string) (file, ref string) {
 	return file, base + ":" + tag
 }
 
-// readLayer is the tree in a layer, which may be compressed, and the digest of its tar.
-func readLayer(t *testing.T, layer io.Reader) (tree, digest.Digest) {
+// readLayer is the tree in a layer of that media type, and the digest of its tar.
+func readLayer(t *testing.T, mediaType string, in io.Reader) (tree, digest.Digest) {
 	t.Helper()
-	buffered := bufio.NewReader(layer)
-	var in io.Reader = buffered
-	switch first, _ := buffered.Peek(4); {
-	case bytes.HasPrefix(first, []byte{0x1f, 0x8b}): // RFC 1952
+	switch {
+	case strings.HasSuffix(mediaType, "gzip"):
 		unpacked, err := gzip.NewReader(in)
 		require.NoError(t, err)
 		in = unpacked
-	case bytes.Equal(first, []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878
+	case strings.HasSuffix(mediaType, "zstd"):
 		unpacked, err := zstd.NewReader(in)
 		require.NoError(t, err)
 		defer unpacked.Close()

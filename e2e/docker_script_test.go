@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	_ "embed"
 	"encoding/json"
@@ -368,7 +369,8 @@ func readArchive(t *testing.T, file string) archived {
 		case h.Typeflag == tar.TypeSymlink: // a layer that is there already
 			links[h.Name] = path.Join(path.Dir(h.Name), h.Linkname)
 		case layer[h.Name]:
-			found, sum := readLayer(t, in)
+			content := bufio.NewReader(in)
+			found, sum := readLayer(t, compression(content), content)
 			a.layers[h.Name] = archivedLayer{sum.String(), found.size(), found}
 		case config[h.Name]:
 			a.configs[h.Name], err = io.ReadAll(in)
@@ -379,6 +381,17 @@ func readArchive(t *testing.T, file string) archived {
 		a.layers[name] = a.layers[target]
 	}
 	return a
+}
+
+// compression is how a layer begins that Docker's manifest says nothing of.
+func compression(layer *bufio.Reader) string {
+	switch first, _ := layer.Peek(4); {
+	case bytes.HasPrefix(first, []byte{0x1f, 0x8b}): // RFC 1952
+		return "gzip"
+	case bytes.Equal(first, []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878
+		return "zstd"
+	}
+	return ""
 }
 
 // eachFile calls look with all that a tar holds.

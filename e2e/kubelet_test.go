@@ -143,7 +143,7 @@ func TestKubelet(t *testing.T) {
 		t.Skip("a minute: a kubelet looks at its node every ten seconds")
 	}
 	if os.Getenv("BLOCKSTORE_MACHINE") != "uml" {
-		t.Skip("a kubelet sets the kernel's own parameters: it runs in User Mode Linux, as what wants device-mapper does")
+		t.Skip("not User Mode Linux, where it looks at device-mapper: a kubelet sets its kernel's parameters, which here are the machine's own")
 	}
 	s := newStore(t, "--loopback", "1G")
 	v := s.serveContainerd("--extend-to", "1G")
