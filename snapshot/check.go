@@ -50,24 +50,23 @@ func (s *Store) Status(ctx context.Context) (StoreStatus, error) {
 // itself could not be done.
 func (s *Store) Check(ctx context.Context, o CheckOptions) (Report, error) {
 	var r Report
-	var known []Info
 	if o.Repair {
 		if err := s.mendDerived(&r); err != nil {
 			return r, err
 		}
 	}
-	working := s.ids.working() // before the catalog is read: what is done later is in there
+	e := expectation{begun: s.ids.stand()} // before the catalog is read: what is done later is in there
 	err := s.cat.view(func(t *tx) (err error) {
-		known, err = t.check(&r)
+		e.known, err = t.check(&r)
 		return err
 	})
 	if err != nil {
 		return r, err
 	}
-	if err := s.checkKernel(ctx, expectation{known, working}, o, &r); err != nil {
+	if err := s.checkKernel(ctx, e, o, &r); err != nil {
 		return r, err
 	}
-	for _, in := range known {
+	for _, in := range e.known {
 		if in.Kind != KindLayer {
 			continue
 		}
@@ -135,8 +134,8 @@ func (t *tx) check(r *Report) ([]Info, error) {
 // expectation is what may be in the kernel: what the catalog knows, and what was in work
 // when it was read, which is volumes that are being made, and spares.
 type expectation struct {
-	known   []Info
-	working map[VolumeID]bool
+	known []Info
+	begun idStand
 }
 
 // checkKernel compares the volumes that ought to exist with those that do.
@@ -145,24 +144,24 @@ func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, 
 	if err != nil {
 		return err
 	}
-	var expected []Volume
-	names := map[VolumeID]string{}
+	expected := map[VolumeID]Info{}
 	for _, in := range e.known {
 		if in.Kind != KindView {
-			expected = append(expected, in.Volume)
-			names[in.Volume.ID] = in.Name
+			expected[in.Volume.ID] = in
 		}
 	}
-	findings, err := s.driver.Check(ctx, expected)
+	findings, err := s.driver.Check(ctx, volumesOf(expected))
 	if err != nil {
 		return fmt.Errorf("checking the %s backing store: %w", s.header.Driver, err)
 	}
-	maps.Copy(e.working, s.ids.working())
+	findings = slices.DeleteFunc(findings, func(f Finding) bool {
+		return slices.Contains(garbage, f.Volume) || slices.Contains(strangers, f.Volume)
+	})
+	if findings, err = s.lasting(findings, e.begun, expected); err != nil {
+		return err
+	}
 	for _, f := range findings {
-		if e.working[f.Volume] || slices.Contains(garbage, f.Volume) || slices.Contains(strangers, f.Volume) {
-			continue
-		}
-		if name := names[f.Volume]; name != "" {
+		if name := expected[f.Volume].Name; name != "" {
 			f.Text = fmt.Sprintf("%q: %s", name, f.Text)
 		}
 		r.Findings = append(r.Findings, f)
@@ -185,6 +184,38 @@ func (s *Store) checkKernel(ctx context.Context, e expectation, o CheckOptions, 
 		r.Pending++
 	}
 	return s.flushSwept(ctx)
+}
+
+func volumesOf(known map[VolumeID]Info) []Volume {
+	found := make([]Volume, 0, len(known))
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		found = append(found, known[id].Volume)
+	}
+	return found
+}
+
+// lasting leaves out what is said of volumes that others made, sealed or removed while the driver looked: what the catalog
+// says of them is another thing now, or they were or are in work, or their number was given out meanwhile.
+func (s *Store) lasting(findings []Finding, begun idStand, expected map[VolumeID]Info) ([]Finding, error) {
+	if len(findings) == 0 {
+		return nil, nil
+	}
+	ended := s.ids.stand() // before the catalog is read again, as at the beginning
+	now := map[VolumeID]Volume{}
+	if err := s.cat.view(func(t *tx) error {
+		return t.eachSnapshot(func(in Info) error {
+			if in.Kind != KindView {
+				now[in.Volume.ID] = in.Volume
+			}
+			return nil
+		})
+	}); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(findings, func(f Finding) bool {
+		id := f.Volume
+		return begun.working[id] || ended.working[id] || id >= begun.next && id < ended.next || now[id] != expected[id].Volume
+	}), nil
 }
 
 // strangers lists volumes in the kernel that the catalog cannot explain, and those whose removal is pending. They are

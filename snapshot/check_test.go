@@ -3,21 +3,28 @@ package snapshot_test
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"blockstore.dev/blockstore/snapshot"
-	"blockstore.dev/blockstore/snapshot/drivertest/dirdriver"
 )
 
-// busy is a kind whose volumes come and go when its driver is asked for them: before has been done when it answers, after
-// when its answer is looked at.
+// busy is a kind whose volumes come and go when its driver is asked for them or for what is wrong with them: before has
+// been done when it answers, after when its answer is looked at.
 type busy struct {
 	snapshot.Kind
-	before, after func()
+	volumes, check beside
+}
+
+type beside struct{ before, after func() }
+
+func (b beside) do(ask func()) {
+	for _, f := range []func(){b.before, ask, b.after} {
+		if f != nil {
+			f()
+		}
+	}
 }
 
 type busyDriver struct {
@@ -30,26 +37,25 @@ func (b *busy) Open(ctx context.Context, o snapshot.OpenOptions) (snapshot.Drive
 	return busyDriver{d, b}, err
 }
 
-func (d busyDriver) Volumes(ctx context.Context) ([]snapshot.VolumeID, error) {
-	d.of.before()
-	ids, err := d.Driver.Volumes(ctx)
-	d.of.after()
+func (d busyDriver) Volumes(ctx context.Context) (ids []snapshot.VolumeID, err error) {
+	d.of.volumes.do(func() { ids, err = d.Driver.Volumes(ctx) })
 	return ids, err
+}
+
+func (d busyDriver) Check(ctx context.Context, known []snapshot.Volume) (found []snapshot.Finding, err error) {
+	d.of.check.do(func() { found, err = d.Driver.Check(ctx, known) })
+	return found, err
 }
 
 // TestCheckBesideOthers: what others make and remove while the store is checked is no finding. The first volume of all is of
 // a block of ids that was not reserved when the check began.
 func TestCheckBesideOthers(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
-	dir := t.TempDir()
-	kind := &busy{Kind: dirdriver.New(), before: func() {}, after: func() {}}
-	o := snapshot.StoreOptions{Root: filepath.Join(dir, "store"), Kinds: []snapshot.Kind{kind}}
-	require.NoError(t, snapshot.Init(ctx, kind, snapshot.InitOptions{Root: o.Root, BaseSize: 1 << 30}, ""))
-	s, err := snapshot.Open(ctx, o)
+	f := newFixture(t)
+	require.NoError(t, f.s.Close(ctx))
+	kind := &busy{Kind: f.kind}
+	s, err := snapshot.Open(ctx, snapshot.StoreOptions{Root: f.root, Kinds: []snapshot.Kind{kind}})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, errors.Join(s.Close(ctx), snapshot.Destroy(ctx, o))) }()
+	f.s = s
 	create := func(name string) func() {
 		return func() {
 			_, err := s.Create(ctx, name, snapshot.CreateRequest{})
@@ -65,13 +71,34 @@ func TestCheckBesideOthers(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range []struct{ before, after func() }{
-		{create("a"), func() {}}, {func() {}, create("b")}, {remove("a"), func() {}}, {func() {}, remove("b")}, {create("c"), remove("c")},
-	} {
-		kind.before, kind.after = c.before, c.after
-		r, err := s.Check(ctx, snapshot.CheckOptions{})
+	clean := func(o snapshot.CheckOptions) {
+		t.Helper()
+		r, err := s.Check(ctx, o)
 		require.NoError(t, err)
 		require.Empty(t, r.Findings)
+		require.Empty(t, r.Repaired)
 	}
-	kind.before, kind.after = func() {}, func() {}
+	for _, c := range []beside{
+		{before: create("a")}, {after: create("b")}, {before: remove("a")}, {after: remove("b")}, {create("c"), remove("c")},
+	} {
+		kind.volumes, kind.check = c, beside{}
+		clean(snapshot.CheckOptions{})
+		kind.volumes, kind.check = beside{}, c
+		clean(snapshot.CheckOptions{})
+	}
+	kind.check = beside{before: func() { remove("here")(); require.NoError(t, s.Sweep(ctx)) }}
+	create("here")()
+	clean(snapshot.CheckOptions{})
+
+	for _, o := range []snapshot.CheckOptions{{}, {Content: true}, {Repair: true}} {
+		image := f.load("image", 1)
+		kind.check = beside{after: func() {
+			_, _, err := s.RemoveImage(ctx, image.ID.String(), false)
+			require.NoError(t, err)
+			_, err = s.Stat(ctx, image.Layers[0])
+			require.ErrorIs(t, err, snapshot.ErrNotFound)
+		}}
+		clean(o)
+	}
+	kind.check = beside{}
 }

@@ -75,11 +75,16 @@ func (a *idAllocator) gone(id VolumeID) {
 	a.unsettled = true
 }
 
-// working says which ids are in work now.
-func (a *idAllocator) working() map[VolumeID]bool {
+// idStand is how far the ids are at one time.
+type idStand struct {
+	working map[VolumeID]bool // those in work
+	next    VolumeID          // this one and what is behind it was never given out
+}
+
+func (a *idAllocator) stand() idStand {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return maps.Clone(a.inWork)
+	return idStand{maps.Clone(a.inWork), a.next}
 }
 
 // reserve commits the next block and then raises the driver's epoch. A crash

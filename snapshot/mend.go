@@ -195,12 +195,15 @@ func (t *tx) replace(bucket []byte, want map[string][]byte) error {
 }
 
 // checkLayer looks at what the store keeps beside a layer's volume, and at its
-// content if asked.
+// content if asked. What was removed meanwhile it says nothing of.
 func (s *Store) checkLayer(ctx context.Context, in Info, o CheckOptions, r *Report) error {
 	if in.NoTar {
 		return nil
 	}
 	if _, err := os.Stat(s.tarPath(in.Volume.ID)); err != nil {
+		if gone, err := s.goneMeanwhile(in); gone || err != nil {
+			return err
+		}
 		return s.mendRecord(in, o, r)
 	}
 	if !o.Content {
@@ -210,9 +213,28 @@ func (s *Store) checkLayer(ctx context.Context, in Info, o CheckOptions, r *Repo
 		o.Progress(in.Name)
 	}
 	err := s.WriteLayer(ctx, in.Name, io.Discard)
+	if err == nil {
+		return nil
+	}
+	if gone, err := s.goneMeanwhile(in); gone || err != nil {
+		return err
+	}
 	if errors.Is(err, ErrCorrupt) {
 		r.add(in.Volume.ID, "remove what uses the layer and load its image again", "%s", strings.TrimPrefix(err.Error(), "layer "))
 		return nil
 	}
 	return err
+}
+
+// goneMeanwhile says that the catalog knows a snapshot no more, or another by its name.
+func (s *Store) goneMeanwhile(in Info) (gone bool, err error) {
+	err = s.cat.view(func(t *tx) error {
+		now, err := t.snapshot(in.Name)
+		gone = errors.Is(err, ErrNotFound) || err == nil && now.Volume.ID != in.Volume.ID
+		if gone {
+			return nil
+		}
+		return err
+	})
+	return gone, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -270,6 +271,10 @@ func (d *Driver) Volumes(context.Context) ([]snapshot.VolumeID, error) {
 	if err := d.faults.step("volumes"); err != nil {
 		return nil, err
 	}
+	return d.volumes()
+}
+
+func (d *Driver) volumes() ([]snapshot.VolumeID, error) {
 	entries, err := os.ReadDir(d.path("volumes"))
 	if err != nil {
 		return nil, err
@@ -287,20 +292,28 @@ func (d *Driver) Volumes(context.Context) ([]snapshot.VolumeID, error) {
 	return ids, nil
 }
 
-// Check sees that known volumes exist and sealed ones are marked.
+// Check sees that known volumes exist, no others do, and sealed ones are marked.
 func (d *Driver) Check(_ context.Context, known []snapshot.Volume) ([]snapshot.Finding, error) {
 	d.faults.call("check")
 	if err := d.faults.step("check"); err != nil {
 		return nil, err
 	}
+	ids, err := d.volumes()
+	if err != nil {
+		return nil, err
+	}
 	var found []snapshot.Finding
 	for _, v := range known {
+		ids = slices.DeleteFunc(ids, func(id snapshot.VolumeID) bool { return id == v.ID })
 		switch {
 		case !d.exists(v.ID):
 			found = append(found, snapshot.Finding{Volume: v.ID, Text: "its directory is missing"})
 		case v.Sealed && !d.sealed(v.ID):
 			found = append(found, snapshot.Finding{Volume: v.ID, Text: "the catalog calls it sealed, and it is not"})
 		}
+	}
+	for _, id := range ids {
+		found = append(found, snapshot.Finding{Volume: id, Text: "the catalog does not know it"})
 	}
 	return found, nil
 }
