@@ -24,7 +24,7 @@ func testContainerdFull(t *testing.T, version string) {
 	c.load(small)
 	c.idle("box", base)
 	c.idle("other", base)
-	r := c.tryExec("box", "sh", "-c", filling(900))
+	r := c.tryExec("box", "sh", "-c", filling("/fill", 900))
 	require.NotZero(t, r.code, "900 MiB fit into 700M")
 	require.Regexp(t, late, r.stderr)
 

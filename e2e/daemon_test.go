@@ -228,8 +228,8 @@ func mountsBelow(t *testing.T, dir string) []string {
 	return found
 }
 
-// filling is a shell's command that writes so many MiB in a container, which no file system can make less of, by
+// filling is a shell's command that writes a file of so many MiB in a container, which no file system can make less of, by
 // compressing them or, as cat has it do where it can, by sharing blocks; and waits until they are on disk.
-func filling(mib int) string {
-	return fmt.Sprintf("head -c 10M /dev/urandom >/seed && for i in $(seq %d); do cat /seed || exit; done | cat >/fill && sync /fill", mib/10)
+func filling(file string, mib int) string {
+	return fmt.Sprintf("head -c 10M /dev/urandom >/seed && for i in $(seq %[1]d); do cat /seed || exit; done | cat >%[2]s && sync %[2]s", mib/10, file)
 }

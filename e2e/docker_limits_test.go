@@ -21,7 +21,7 @@ func TestDockerSize(t *testing.T) {
 	d.docker("load", "-q", "-i", archive)
 	fill := func(mib int, opts ...string) result {
 		args := append([]string{"run", "--name", "box", "--net", "none"}, opts...)
-		r := d.try(append(args, ref, "sh", "-c", filling(mib))...)
+		r := d.try(append(args, ref, "sh", "-c", filling("/fill", mib))...)
 		d.docker("rm", "-f", "box")
 		return r
 	}
