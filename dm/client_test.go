@@ -267,6 +267,24 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// TestSmallRequests: the kernel takes as much memory as a request's buffer has, for each of the many requests that a thin
+// pool is sent.
+func TestSmallRequests(t *testing.T) {
+	c, kernel := fakeClient(t, Options{})
+	addDevice(t, c, "one", "")
+	for _, message := range []string{
+		CreateThinMessage(1 << 23), CreateSnapMessage(1<<23, 1<<23), DeleteMessage(1), SetTransactionIDMessage(1, 2),
+		ReserveMetadataSnapMessage, ReleaseMetadataSnapMessage,
+	} {
+		_, err := c.Message(t.Context(), Name("one"), 0, message)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(kernel.last), 512, message)
+	}
+	_, err := c.ThinStatus(t.Context(), Name("one"), StatusOptions{})
+	require.ErrorIs(t, err, ErrSyntax, "it is no thin device")
+	require.LessOrEqual(t, len(kernel.last), 1024)
+}
+
 func TestMessageErrors(t *testing.T) {
 	c, kernel := fakeClient(t, Options{})
 	addDevice(t, c, "one", "")

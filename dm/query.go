@@ -20,11 +20,14 @@ type StatusOptions struct {
 // Status asks each target of the active table for its state. Line.Params is in the
 // target's own grammar; [ParseThinPoolStatus] and its like read it.
 func (c *Client) Status(ctx context.Context, ref Ref, options StatusOptions) (Info, []Line, error) {
-	flags := uint32(0)
-	if options.NoFlush {
-		flags = ioctl.DM_NOFLUSH_FLAG
+	return c.lines(ctx, ref, options.flags(), startBuffer)
+}
+
+func (o StatusOptions) flags() uint32 {
+	if o.NoFlush {
+		return ioctl.DM_NOFLUSH_FLAG
 	}
-	return c.lines(ctx, ref, flags)
+	return 0
 }
 
 // TableOptions say which table to read.
@@ -39,7 +42,7 @@ func (c *Client) Table(ctx context.Context, ref Ref, options TableOptions) (Info
 	if options.Inactive {
 		flags |= ioctl.DM_QUERY_INACTIVE_TABLE_FLAG
 	}
-	return c.lines(ctx, ref, flags)
+	return c.lines(ctx, ref, flags, startBuffer)
 }
 
 // ThinPoolStatus asks a device whose only target is a thin pool for its status.
@@ -61,7 +64,7 @@ type statusQuery[T any] struct {
 
 func statusOf[T any](c *Client, ctx context.Context, q statusQuery[T]) (T, error) {
 	var zero T
-	_, lines, err := c.Status(ctx, q.ref, q.options)
+	_, lines, err := c.lines(ctx, q.ref, q.options.flags(), lineBuffer)
 	if err != nil {
 		return zero, err
 	}
@@ -75,11 +78,12 @@ func statusOf[T any](c *Client, ctx context.Context, q statusQuery[T]) (T, error
 	return status, nil
 }
 
-func (c *Client) lines(ctx context.Context, ref Ref, flags uint32) (Info, []Line, error) {
+// lines is a table's state, or the table; size is the buffer to begin with.
+func (c *Client) lines(ctx context.Context, ref Ref, flags uint32, size int) (Info, []Line, error) {
 	if err := ref.validate(); err != nil {
 		return Info{}, nil, err
 	}
-	r := request{command: ioctl.DM_TABLE_STATUS_CMD, ref: ref, flags: flags, size: startBuffer, grow: true}
+	r := request{command: ioctl.DM_TABLE_STATUS_CMD, ref: ref, flags: flags, size: size, grow: true}
 	reply, err := c.do(ctx, r)
 	info, err := c.info(reply, err)
 	if err != nil {
@@ -125,12 +129,23 @@ func (c *Client) Message(ctx context.Context, ref Ref, sector Sectors, message s
 	payload, _ := binary.Append(nil, binary.NativeEndian, ioctl.DMTargetMsg{Sector: uint64(sector)})
 	payload = append(append(payload, message...), 0)
 	reply, err := c.do(ctx, request{
-		command: ioctl.DM_TARGET_MSG_CMD, ref: ref, payload: payload, size: messageSize, detail: message,
+		command: ioctl.DM_TARGET_MSG_CMD, ref: ref, payload: payload, size: replyRoom(message), detail: message,
 	})
 	if err != nil || reply.Header().Flags&ioctl.DM_DATA_OUT_FLAG == 0 {
 		return "", err
 	}
 	return ioctl.CString(replyData(reply)), nil
+}
+
+// replyRoom is the least buffer for a message and its reply. The kernel takes as much memory as the buffer has, and a
+// thin pool is sent many.
+func replyRoom(message string) int {
+	command, _, _ := strings.Cut(message, " ")
+	switch command {
+	case createThin, createSnap, deleteThin, setTransactionID, ReserveMetadataSnapMessage, ReleaseMetadataSnapMessage:
+		return smallBuffer
+	}
+	return messageSize
 }
 
 // A TargetVersion is a target that the kernel has.

@@ -17,6 +17,7 @@ const interfaceMajor = 4
 // Buffer sizes in bytes. Only commands whose reply has a length of its own grow.
 const (
 	smallBuffer = 512      // the header alone
+	lineBuffer  = 1 << 10  // and one line, as thin devices and their pools have
 	startBuffer = 16 << 10 // what libdevmapper starts with
 	messageSize = 64 << 10 // a message cannot be repeated, so its reply gets room at once
 	maxBuffer   = 32 << 20 // a list of 200,000 devices with long names and uuids

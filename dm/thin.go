@@ -167,23 +167,29 @@ func (w *words) failed() bool {
 	return false
 }
 
-// Messages of a thin pool, for [Client.Message] with sector 0.
+// Messages of a thin pool, for [Client.Message] with sector 0. None has a reply: dm-thin.c, pool_message.
+const (
+	createThin       = "create_thin"
+	createSnap       = "create_snap"
+	deleteThin       = "delete"
+	setTransactionID = "set_transaction_id"
+)
 
 // CreateThinMessage makes an empty thin device (EEXIST if the id is taken).
-func CreateThinMessage(id DeviceID) string { return fmt.Sprintf("create_thin %d", id) }
+func CreateThinMessage(id DeviceID) string { return fmt.Sprintf(createThin+" %d", id) }
 
 // CreateSnapMessage makes a snapshot (EEXIST; ENODATA without the origin). The origin must be
 // inactive or suspended; the kernel does not check.
 func CreateSnapMessage(id, origin DeviceID) string {
-	return fmt.Sprintf("create_snap %d %d", id, origin)
+	return fmt.Sprintf(createSnap+" %d %d", id, origin)
 }
 
 // DeleteMessage deletes a thin device (EBUSY while active, ENODATA if missing).
-func DeleteMessage(id DeviceID) string { return fmt.Sprintf("delete %d", id) }
+func DeleteMessage(id DeviceID) string { return fmt.Sprintf(deleteThin+" %d", id) }
 
 // SetTransactionIDMessage changes the pool's transaction id if it is current (EINVAL if not).
 func SetTransactionIDMessage(current, next TransactionID) string {
-	return fmt.Sprintf("set_transaction_id %d %d", current, next)
+	return fmt.Sprintf(setTransactionID+" %d %d", current, next)
 }
 
 // ReserveMetadataSnapMessage holds the metadata's root for readers (EBUSY if held already).

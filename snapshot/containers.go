@@ -62,7 +62,10 @@ func (s *Store) create(ctx context.Context, name string, r CreateRequest) (Info,
 	if err != nil {
 		return Info{}, err
 	}
-	frozen := time.Now().UTC() // before the snapshot: see CompareOptions.FrozenAt
+	var frozen time.Time
+	if r.FreezeParent {
+		frozen = time.Now().UTC() // before the snapshot: see CompareOptions.FrozenAt
+	}
 	id, err := s.newVolume(ctx, o)
 	if err != nil {
 		return Info{}, fmt.Errorf("creating container %q: %w", name, err)
