@@ -268,7 +268,7 @@ func TestKernelLongReply(t *testing.T) {
 	l.take()
 	_, lines, err := l.Table(t.Context(), dm.Name(l.name("long")), dm.TableOptions{})
 	require.NoError(t, err)
-	require.Equal(t, []string{"TABLE_STATUS", "TABLE_STATUS", "TABLE_STATUS"}, l.take(), "48 bytes a row: 16, 32, 64 KiB")
+	require.Equal(t, []string{"TABLE_STATUS", "TABLE_STATUS", "TABLE_STATUS", "TABLE_STATUS"}, l.take(), "48 bytes a row: 1, 16, 32, 64 KiB")
 	read, err := dm.ParseTable(lines)
 	require.NoError(t, err)
 	require.Equal(t, table, read)

@@ -42,7 +42,7 @@ func (c *Client) Table(ctx context.Context, ref Ref, options TableOptions) (Info
 	if options.Inactive {
 		flags |= ioctl.DM_QUERY_INACTIVE_TABLE_FLAG
 	}
-	return c.lines(ctx, ref, flags, startBuffer)
+	return c.lines(ctx, ref, flags, lineBuffer)
 }
 
 // ThinPoolStatus asks a device whose only target is a thin pool for its status.

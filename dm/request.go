@@ -18,7 +18,7 @@ const interfaceMajor = 4
 const (
 	smallBuffer = 512      // the header alone
 	lineBuffer  = 1 << 10  // and one line, as thin devices and their pools have
-	startBuffer = 16 << 10 // what libdevmapper starts with
+	startBuffer = 16 << 10 // what libdevmapper starts with, and what follows a smaller one
 	messageSize = 64 << 10 // a message cannot be repeated, so its reply gets room at once
 	maxBuffer   = 32 << 20 // a list of 200,000 devices with long names and uuids
 )
@@ -64,7 +64,7 @@ func (c *Client) do(ctx context.Context, r request) (*ioctl.DMBuffer, error) {
 		case !r.grow || size >= maxBuffer:
 			return nil, fmt.Errorf("%s: %w of %d bytes", r.describe(), ErrTooLarge, size)
 		}
-		size *= 2
+		size = max(2*size, startBuffer)
 	}
 }
 

@@ -32,8 +32,9 @@ const (
 // pace is shared by a pool's discards: one slice at a time, and the pauses behind it.
 type pace struct {
 	sync.Mutex
-	// seen is how much traffic of others there had been at the end of the last slice.
-	seen uint64
+	// seen is how much traffic of others there had been at the end of the last slice, by meter.
+	seen  uint64
+	meter meter
 }
 
 // Discard unmaps what an inactive thin device has alone, so that these blocks go back to what lies below the pool (the file
@@ -137,7 +138,7 @@ func (p *Pool) discardSlice(ctx context.Context, f *os.File, data dm.Number, ran
 
 // busy says whether others have read or written since the last slice; where that is not known, that they have.
 func (c *pace) busy(data dm.Number) bool {
-	now, err := transfers(data)
+	now, err := c.meter.transfers(data)
 	before := c.seen
 	c.seen = now
 	return err != nil || now != before

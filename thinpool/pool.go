@@ -34,6 +34,8 @@ type Pool struct {
 	// reading is held by who has the pool's one metadata snapshot.
 	reading sync.Mutex
 	pace    pace
+	// metadataMeter is of the metadata device.
+	metadataMeter meter
 	// held keeps the owner of somebody else's pool from deactivating it.
 	held   []*os.File
 	closed bool
@@ -247,6 +249,8 @@ func (p *Pool) Close(ctx context.Context) error {
 	defer p.reading.Unlock()
 	p.reload.Lock()
 	defer p.reload.Unlock()
+	p.metadataMeter.close()
+	p.pace.meter.close()
 	if p.closed {
 		return nil
 	}
