@@ -33,8 +33,24 @@ var reasons = []reason{
 		"each creation writes more pages of the catalog's file where that has hundreds of entries, by a system call each, and waits for none of them",
 	},
 	{
+		regexp.MustCompile(`zfs: create: with \d+ layers`),
+		"what one creation takes on ZFS varies by more than that from one to the next, with the kernel's ioctls alone, the floor, too",
+	},
+	{
+		regexp.MustCompile(`zfs: close and open again`),
+		"what a crash may have left is looked for in each of the store's datasets, by requests that ZFS answers one after the other",
+	},
+	{
+		regexp.MustCompile(`btrfs: close and open again`),
+		"what a crash may have left is looked for among all subvolumes, and each layer's record among the files",
+	},
+	{
 		regexp.MustCompile(`devicemapper: \d+ creates by \d+ goroutines`),
 		"each waits for a look at the pool and for a commit of the catalog that it shares, which the floor has not",
+	},
+	{
+		regexp.MustCompile(`4 KiB random writes, steady`),
+		"nothing of the store's runs at such a write: what differs is below it",
 	},
 	{
 		regexp.MustCompile(`tar -x`),
