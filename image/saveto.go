@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"blockstore.dev/blockstore/internal/durable"
 	"blockstore.dev/blockstore/snapshot"
 )
 
@@ -60,7 +61,7 @@ func WriteFile(path string, write func(io.Writer) error) error {
 	if err != nil {
 		return errors.Join(noSpace(err), os.Remove(f.Name()))
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.Dir(filepath.Dir(path))
 }
 
 func writeThrough(path string, write func(io.Writer) error) (err error) {
@@ -93,7 +94,7 @@ func WriteDir(path string, write func(*os.Root) error) error {
 	if err != nil {
 		return errors.Join(noSpace(err), os.RemoveAll(tmp))
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.Dir(filepath.Dir(path))
 }
 
 // fillDir has a directory filled and makes it durable.
@@ -114,14 +115,6 @@ func syncTree(dir string) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		return syncDir(path)
+		return durable.Dir(path)
 	})
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/internal/durable"
 	"blockstore.dev/blockstore/ioctl"
 )
 
@@ -125,7 +126,7 @@ func makeFile(path string, size uint64, allocated bool) error {
 	}
 	defer f.Close()
 	if err = resizeFile(f, 0, size, allocated); err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = durable.Dir(filepath.Dir(path))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(path))
@@ -172,20 +173,8 @@ func (c Config) removeFiles() error {
 			errs = append(errs, fmt.Errorf("removing pool file: %w", err))
 		}
 	}
-	if err := syncDir(filepath.Dir(c.Data)); !errors.Is(err, os.ErrNotExist) { // gone with its files: an earlier destruction
+	if err := durable.Dir(filepath.Dir(c.Data)); !errors.Is(err, os.ErrNotExist) { // gone with its files: an earlier destruction
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("syncing directory: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("syncing directory: %w", err)
-	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/internal/durable"
 	"blockstore.dev/blockstore/thinpool/metadata"
 )
 
@@ -215,7 +216,7 @@ func (r *repair) install(building string) error {
 		if err := os.Rename(building, c.Metadata); err != nil {
 			return fmt.Errorf("putting the new metadata into their place: %w", err)
 		}
-		return syncDir(r.dir())
+		return durable.Dir(r.dir())
 	}
 	if err := keep(c.Metadata, kept); err != nil {
 		return fmt.Errorf("keeping the old metadata: %w", err)
@@ -224,7 +225,7 @@ func (r *repair) install(building string) error {
 	if err := os.Rename(building, r.file("repaired")); err != nil {
 		return err
 	}
-	if err := syncDir(r.dir()); err != nil {
+	if err := durable.Dir(r.dir()); err != nil {
 		return err
 	}
 	_, err := r.finish()
@@ -249,7 +250,7 @@ func (r *repair) finish() (done bool, err error) {
 	if err := replace(r.config.Metadata, repaired); err != nil {
 		return false, fmt.Errorf("putting the new metadata on %s: %w", r.config.Metadata, err)
 	}
-	return true, errors.Join(os.Remove(repaired), syncDir(r.dir()))
+	return true, errors.Join(os.Remove(repaired), durable.Dir(r.dir()))
 }
 
 // replace copies a file onto a device. Until the copy is whole the device has no superblock, so that nobody takes the mix
@@ -302,7 +303,7 @@ func keep(device, path string) error {
 	if err := out.Sync(); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.Dir(filepath.Dir(path))
 }
 
 func copySparse(out *os.File, in io.Reader) error {

@@ -41,6 +41,7 @@ func house() []room {
 		{dir: "btrfsvol", floor: 2},
 		{dir: "zfsds", floor: 2},
 		{dir: "ioctl", floor: 1},
+		{dir: "internal/durable", floor: 1},
 		{dir: "internal/size", floor: 1},
 		{dir: "internal/systrace", floor: 1},
 		// Outside the house: they look in, and nobody looks at them.

@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"blockstore.dev/blockstore/dm"
+	"blockstore.dev/blockstore/internal/durable"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/failpoint"
 	"blockstore.dev/blockstore/thinpool"
@@ -245,7 +246,7 @@ func (at place) note(c config) error {
 		err = os.Rename(path+".new", path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = durable.Dir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("noting what the store stands on: %w", err)
@@ -260,14 +261,6 @@ func writeSynced(path string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // readNote is nil where there is none.
