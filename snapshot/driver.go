@@ -231,6 +231,12 @@ type Settler interface {
 	Settle(ctx context.Context) error
 }
 
+// Prober is a Driver that asks the kernel for each volume to list them, and can ask for a few alone.
+type Prober interface {
+	// Exist says which of the volumes exist, as far as Volumes would list them.
+	Exist(ctx context.Context, ids ...VolumeID) ([]VolumeID, error)
+}
+
 // Locator is a Driver that knows its mounts again when others hand them back.
 type Locator interface {
 	// Locate says which volume a mount shows, if it is one that Activate returned, in

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -246,29 +247,38 @@ func (s *Store) clearDir(ctx context.Context, dir string) error {
 // unfinished lists the reserved ids that no committed volume has. A driver that
 // can list its volumes narrows them down to those that exist.
 func (s *Store) unfinished(ctx context.Context, r idRecord) ([]VolumeID, error) {
-	exist := map[VolumeID]bool{}
-	listed, err := s.driver.Volumes(ctx)
-	canList := err == nil
-	if err != nil && !errors.Is(err, ErrNotSupported) {
-		return nil, fmt.Errorf("listing volumes: %w", err)
-	}
-	for _, id := range listed {
-		exist[id] = true
-	}
 	var ids []VolumeID
-	err = s.cat.view(func(t *tx) error {
+	few := false
+	prober, canProbe := s.driver.(Prober)
+	err := s.cat.view(func(t *tx) error {
 		garbage := map[VolumeID]bool{}
 		for _, id := range t.garbage() {
 			garbage[id] = true
 		}
 		for id := r.PurgeFrom; id < r.End; id++ {
-			if t.volumeName(id) == "" && !garbage[id] && (exist[id] || !canList) {
+			if t.volumeName(id) == "" && !garbage[id] {
 				ids = append(ids, id)
 			}
 		}
+		few = canProbe && len(ids) < t.t.Bucket(bucketVolumes).Stats().KeyN
 		return nil
 	})
-	return ids, err
+	if err != nil {
+		return nil, err
+	}
+	var exist []VolumeID
+	if few {
+		exist, err = prober.Exist(ctx, ids...)
+	} else {
+		exist, err = s.driver.Volumes(ctx)
+	}
+	if errors.Is(err, ErrNotSupported) {
+		return ids, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking for unfinished volumes: %w", err)
+	}
+	return slices.DeleteFunc(ids, func(id VolumeID) bool { return !slices.Contains(exist, id) }), nil
 }
 
 // Close releases the store. Volumes that somebody has mounted stay mounted.

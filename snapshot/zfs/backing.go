@@ -43,6 +43,7 @@ type places struct {
 	driver string // everything below
 	image  string // the loopback file
 	note   string // the file with the dataset's name, for Destroy
+	tidy   string // see tidiness
 	gauge  string // where statfs(2) tells how full the dataset is, while the driver shows it
 }
 
@@ -53,7 +54,8 @@ func placesOf(root string) (places, error) {
 	}
 	driver := filepath.Join(root, "driver")
 	return places{
-		driver: driver, image: filepath.Join(driver, "zfs.img"), note: filepath.Join(driver, "dataset"), gauge: filepath.Join(driver, "gauge"),
+		driver: driver, image: filepath.Join(driver, "zfs.img"), note: filepath.Join(driver, "dataset"), tidy: filepath.Join(driver, "tidy"),
+		gauge: filepath.Join(driver, "gauge"),
 	}, nil
 }
 

@@ -27,6 +27,24 @@ func (d *driver) Volumes(ctx context.Context) ([]snapshot.VolumeID, error) {
 	return ids, nil
 }
 
+// Exist costs a request for each.
+func (d *driver) Exist(ctx context.Context, ids ...snapshot.VolumeID) ([]snapshot.VolumeID, error) {
+	var exist []snapshot.VolumeID
+	for _, id := range ids {
+		c, err := d.zfs.Stat(ctx, d.root.volume(id))
+		if errors.Is(err, zfsds.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, translate(err, "zfs: looking for volume %d", id)
+		}
+		if _, ours := d.root.ours(c); ours {
+			exist = append(exist, id)
+		}
+	}
+	return exist, nil
+}
+
 // Check compares the file systems and their seals with the catalog.
 func (d *driver) Check(ctx context.Context, known []snapshot.Volume) ([]snapshot.Finding, error) {
 	all, err := d.children(ctx)

@@ -89,7 +89,7 @@ func wipe(ctx context.Context, h *zfsds.Handle, root dataset, p places) error {
 	if err != nil && !errors.Is(err, zfsds.ErrNotFound) {
 		return translate(err, "zfs: destroy")
 	}
-	return errors.Join(gauge.Remove(p.gauge), absentIsFine(os.Remove(p.image)), absentIsFine(os.Remove(p.note)), removeIfEmpty(p.driver))
+	return errors.Join(gauge.Remove(p.gauge), absentIsFine(os.Remove(p.tidy)), absentIsFine(os.Remove(p.image)), absentIsFine(os.Remove(p.note)), removeIfEmpty(p.driver))
 }
 
 // destroyAll destroys the youngest first, since what something was made of is older.

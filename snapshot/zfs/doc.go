@@ -33,5 +33,7 @@
 //
 // Removal: a volume with volumes made of it that still exist cannot be destroyed. Its snapshots are
 // marked to go with the last of those, and it is renamed out of the way; whoever removes the last
-// one removes it too, and Open does what a crash left undone.
+// one removes it too, and Open does what a crash left undone. To find that it asks for each volume
+// and its snapshots, which it spares itself after a clean stop: the file driver/tidy in the store's
+// root says that there was one, and is taken away, durably, before the next change.
 package zfs

@@ -23,6 +23,7 @@ type driver struct {
 	zfs    *zfsds.Handle
 	root   dataset
 	gauge  *gauge.Gauge
+	tidy   tidiness
 }
 
 // loopDriver is one on a pool of our own, which can grow and be trimmed.
@@ -33,6 +34,7 @@ var (
 	_ snapshot.Roomy   = (*driver)(nil)
 	_ snapshot.Locator = (*driver)(nil)
 	_ snapshot.Gauger  = (*driver)(nil)
+	_ snapshot.Prober  = (*driver)(nil)
 	_ snapshot.Grower  = loopDriver{}
 	_ snapshot.Trimmer = loopDriver{}
 )
@@ -52,7 +54,7 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (_ snapshot.Driv
 	if err != nil {
 		return nil, translate(err, "zfs: open")
 	}
-	d := &driver{config: c, places: p, zfs: h, root: dataset(c.Dataset), gauge: gauge.At(p.gauge)}
+	d := &driver{config: c, places: p, zfs: h, root: dataset(c.Dataset), gauge: gauge.At(p.gauge), tidy: tidiness{note: p.tidy, doubt: true}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close(context.WithoutCancel(ctx)))
@@ -67,7 +69,7 @@ func (k Kind) Open(ctx context.Context, o snapshot.OpenOptions) (_ snapshot.Driv
 	if err := d.identify(ctx, o.StoreID); err != nil {
 		return nil, err
 	}
-	if err := d.sweep(ctx); err != nil {
+	if err := d.sweepUntidy(ctx); err != nil {
 		return nil, translate(err, "zfs: open")
 	}
 	if c.Loopback {
@@ -96,7 +98,7 @@ func (*driver) Name() string { return name }
 
 // Close exports a pool of the store's own, unless something of it is mounted.
 func (d *driver) Close(ctx context.Context) error {
-	err := d.gauge.Close()
+	err := errors.Join(d.tidy.end(), d.gauge.Close())
 	if d.config.Loopback {
 		err = errors.Join(err, d.takeDown(ctx))
 	}
@@ -121,7 +123,8 @@ func (d *driver) Create(ctx context.Context, id snapshot.VolumeID, o snapshot.Cr
 	return translate(d.create(ctx, id, o.Origin, size), "zfs: create volume %d from %d", id, o.Origin.ID)
 }
 
-func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapshot.Volume, size int64) error {
+func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapshot.Volume, size int64) (err error) {
+	defer d.tidy.leftIf(&err)
 	if origin.Sealed {
 		return d.clone(ctx, d.root.seal(origin.ID), id, size)
 	}
@@ -129,7 +132,7 @@ func (d *driver) create(ctx context.Context, id snapshot.VolumeID, origin snapsh
 	if err := d.writeOut(origin.ID); err != nil {
 		return err
 	}
-	err := d.snapshot(ctx, from)
+	err = d.snapshot(ctx, from)
 	if errors.Is(err, zfsds.ErrDependents) { // a left-over of that id was made of it
 		if err := d.remove(ctx, id); err != nil {
 			return err
@@ -167,8 +170,12 @@ func (d *driver) writeOut(id snapshot.VolumeID) error {
 }
 
 // snapshot makes one that may be there from a crash: then it is of another instant.
-func (d *driver) snapshot(ctx context.Context, s string) error {
-	err := d.zfs.Snapshot(ctx, nil, s)
+func (d *driver) snapshot(ctx context.Context, s string) (err error) {
+	defer d.tidy.leftIf(&err)
+	if err := d.tidy.begin(); err != nil {
+		return err
+	}
+	err = d.zfs.Snapshot(ctx, nil, s)
 	if !errors.Is(err, zfsds.ErrExists) {
 		return err
 	}
@@ -179,12 +186,16 @@ func (d *driver) snapshot(ctx context.Context, s string) error {
 }
 
 // clone makes the volume id. A left-over of that id goes first.
-func (d *driver) clone(ctx context.Context, from string, id snapshot.VolumeID, size int64) error {
+func (d *driver) clone(ctx context.Context, from string, id snapshot.VolumeID, size int64) (err error) {
+	defer d.tidy.leftIf(&err)
+	if err := d.tidy.begin(); err != nil {
+		return err
+	}
 	var p zfsds.Properties
 	if size > 0 {
 		p = zfsds.Properties{"refquota": strconv.FormatInt(size, 10)}
 	}
-	err := d.zfs.Clone(ctx, from, d.root.volume(id), p)
+	err = d.zfs.Clone(ctx, from, d.root.volume(id), p)
 	if !errors.Is(err, zfsds.ErrExists) {
 		return err
 	}

@@ -38,7 +38,8 @@ func (d *driver) Remove(ctx context.Context, ids ...snapshot.VolumeID) error {
 }
 
 // remove destroys a volume, if it exists, or makes a ghost of it.
-func (d *driver) remove(ctx context.Context, id snapshot.VolumeID) error {
+func (d *driver) remove(ctx context.Context, id snapshot.VolumeID) (err error) {
+	defer d.tidy.leftIf(&err)
 	volume, err := d.zfs.Stat(ctx, d.root.volume(id))
 	if errors.Is(err, zfsds.ErrNotFound) {
 		return nil
@@ -48,6 +49,9 @@ func (d *driver) remove(ctx context.Context, id snapshot.VolumeID) error {
 	}
 	if _, ours := d.root.ours(volume); !ours {
 		return fmt.Errorf("%w: %s was not made by the store: look at it, and destroy or rename it", snapshot.ErrCorrupt, volume.Name)
+	}
+	if err := d.tidy.begin(); err != nil {
+		return err
 	}
 	if err := d.dropSnapshots(ctx, volume.Name); err != nil {
 		return err
@@ -131,7 +135,10 @@ func (d *driver) destroyGhost(ctx context.Context, ghost string) (gone bool, err
 	switch {
 	case err == nil, errors.Is(err, zfsds.ErrNotFound):
 		return true, nil
-	case errors.Is(err, zfsds.ErrDependents), errors.Is(err, zfsds.ErrBusy):
+	case errors.Is(err, zfsds.ErrDependents):
+		return false, nil
+	case errors.Is(err, zfsds.ErrBusy):
+		d.tidy.left()
 		return false, nil
 	}
 	return false, err
@@ -175,7 +182,9 @@ func (d *driver) reapAmong(ctx context.Context, all []zfsds.Dataset) error {
 			continue
 		}
 		// Others' snapshots of it are in the way, and no reason not to open.
-		if err := d.dropSnapshots(ctx, c.Name); err != nil && !errors.Is(err, snapshot.ErrBusy) && !errors.Is(err, zfsds.ErrBusy) {
+		err := d.dropSnapshots(ctx, c.Name)
+		d.tidy.leftIf(&err)
+		if err != nil && !errors.Is(err, snapshot.ErrBusy) && !errors.Is(err, zfsds.ErrBusy) {
 			return err
 		}
 		if _, err := d.destroyGhost(ctx, c.Name); err != nil {
@@ -196,6 +205,20 @@ func (d *driver) children(ctx context.Context) ([]zfsds.Dataset, error) {
 	}
 	slices.SortStableFunc(all, func(a, b zfsds.Dataset) int { return int(int64(a.Created) - int64(b.Created)) })
 	return all, nil
+}
+
+// sweepUntidy is sweep, unless the last stop was a clean one.
+func (d *driver) sweepUntidy(ctx context.Context) error {
+	tidy, err := d.tidy.look()
+	if tidy || err != nil {
+		return err
+	}
+	d.tidy.settled() // but for what the sweep leaves
+	if err := d.sweep(ctx); err != nil {
+		d.tidy.left()
+		return err
+	}
+	return nil
 }
 
 // sweep finishes what a crash cut short: ghosts that nothing is made of, and snapshots of
@@ -239,8 +262,10 @@ func (d *driver) dropStrays(ctx context.Context, id snapshot.VolumeID, volume st
 			drop = append(drop, s.Name)
 		}
 	}
-	if err := d.zfs.DestroySnapshots(ctx, true, drop...); err != nil && !errors.Is(err, zfsds.ErrBusy) {
-		return err
+	err := d.zfs.DestroySnapshots(ctx, true, drop...)
+	d.tidy.leftIf(&err)
+	if errors.Is(err, zfsds.ErrBusy) {
+		return nil
 	}
-	return nil
+	return err
 }

@@ -12,7 +12,8 @@ var _ snapshot.Unsealer = (*driver)(nil)
 
 // Unseal takes away seals of volumes that are not sealed. They would keep nobody from writing, but
 // hold what is deleted later.
-func (d *driver) Unseal(ctx context.Context, ids ...snapshot.VolumeID) error {
+func (d *driver) Unseal(ctx context.Context, ids ...snapshot.VolumeID) (err error) {
+	defer d.tidy.leftIf(&err)
 	var drop []string
 	for _, id := range ids {
 		_, err := d.zfs.Stat(ctx, d.root.seal(id))
@@ -21,6 +22,12 @@ func (d *driver) Unseal(ctx context.Context, ids ...snapshot.VolumeID) error {
 		} else if !errors.Is(err, zfsds.ErrNotFound) {
 			return translate(err, "zfs: unseal volume %d", id)
 		}
+	}
+	if len(drop) == 0 {
+		return nil
+	}
+	if err := d.tidy.begin(); err != nil {
+		return err
 	}
 	return translate(d.zfs.DestroySnapshots(ctx, true, drop...), "zfs: unseal volumes")
 }

@@ -67,6 +67,13 @@ func (b *bare) reopen() {
 	b.up()
 }
 
+// crash is reopen as after the death of the process.
+func (b *bare) crash() {
+	b.t.Helper()
+	b.tidy.left()
+	b.reopen()
+}
+
 func (b *bare) make(id snapshot.VolumeID, origin snapshot.Volume) snapshot.Volume {
 	b.t.Helper()
 	require.NoError(b.t, b.Create(b.t.Context(), id, snapshot.CreateOptions{Origin: origin}))
@@ -222,6 +229,39 @@ func TestGhostsGiveSpaceBack(t *testing.T) {
 	require.Empty(t, b.names())
 }
 
+// TestTidy: after a clean stop nobody looks for what a crash may have left; after a change that was not stopped cleanly, and
+// after one that failed, the next opening does.
+func TestTidy(t *testing.T) {
+	b := newBare(t)
+	ctx := t.Context()
+	c := b.make(20, base)
+	stray := b.root.made(c.ID, 30)
+	require.NoError(t, b.zfs.Snapshot(ctx, nil, stray))
+	there := func() bool {
+		_, err := b.zfs.Stat(ctx, stray)
+		if !errors.Is(err, zfsds.ErrNotFound) {
+			require.NoError(t, err)
+		}
+		return err == nil
+	}
+	b.reopen()
+	require.True(t, there(), "it was looked for after a clean stop")
+	require.FileExists(t, b.places.tidy)
+	b.make(21, base)
+	require.NoFileExists(t, b.places.tidy, "a crash could leave something now")
+	b.crash()
+	require.False(t, there())
+
+	b.reopen()
+	require.ErrorIs(t, b.Create(ctx, 22, snapshot.CreateOptions{Origin: snapshot.Volume{ID: 99, Size: base.Size, Sealed: true}}), snapshot.ErrNotFound)
+	require.NoError(t, b.zfs.Snapshot(ctx, nil, stray))
+	b.reopen()
+	require.False(t, there(), "it was not looked for after a failure")
+	b.reopen()
+	require.FileExists(t, b.places.tidy)
+	require.NoError(t, b.Remove(ctx, 20, 21))
+}
+
 // TestSweep: what a crash can leave is gone after the next opening, and nothing else.
 func TestSweep(t *testing.T) {
 	b := newBare(t)
@@ -231,7 +271,7 @@ func TestSweep(t *testing.T) {
 	require.NoError(t, b.zfs.Snapshot(ctx, nil, b.root.made(c.ID, 30))) // no volume 30 was made of it
 	ghost := b.make(22, layer)
 	require.NoError(t, b.zfs.Rename(ctx, b.root.volume(ghost.ID), b.root.ghost(ghost.ID, 7))) // and nothing is made of it
-	b.reopen()
+	b.crash()
 	require.Equal(t, []string{b.root.volume(20), b.root.volume(21)}, b.names())
 	// And where Create finds it before that: a volume of that number, and what it was made of.
 	require.NoError(t, b.zfs.Snapshot(ctx, nil, b.root.made(c.ID, 31)))

@@ -1,0 +1,91 @@
+package zfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"blockstore.dev/blockstore/internal/durable"
+	"blockstore.dev/blockstore/snapshot/failpoint"
+)
+
+// tidiness remembers over a clean stop that nothing half-made is in the store's dataset, so that the next Open does not
+// ask for each volume and its snapshots. A file says it: it is there only while nothing was changed since. Its methods
+// may be called by many goroutines at once.
+type tidiness struct {
+	note string // the file
+
+	mu    sync.Mutex
+	noted bool // the file is there
+	doubt bool // something may be half-made, or was left for the next Open
+}
+
+// look says whether the last stop was a clean one. Until it was called, or settled, the dataset is in doubt.
+func (t *tidiness) look() (tidy bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err = os.Stat(t.note)
+	t.noted = err == nil
+	t.doubt = !t.noted
+	return t.noted, absentIsFine(err)
+}
+
+// settled: what there was has been cleared away.
+func (t *tidiness) settled() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubt = false
+}
+
+// begin is for whoever is about to make, rename or destroy something: a crash from now on may leave a half of it.
+func (t *tidiness) begin() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.noted {
+		return nil
+	}
+	err := os.Remove(t.note)
+	if err == nil {
+		err = durable.Dir(filepath.Dir(t.note))
+	}
+	if err != nil {
+		return fmt.Errorf("zfs: taking note of a change: %w", err)
+	}
+	t.noted = false
+	failpoint.Hit("zfs: change noted, not begun")
+	return nil
+}
+
+// left: something is there that the next Open has to look at.
+func (t *tidiness) left() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubt = true
+}
+
+// leftIf is left where an operation failed.
+func (t *tidiness) leftIf(err *error) {
+	if *err != nil {
+		t.left()
+	}
+}
+
+// end is for a clean stop. The file is not waited for: a power cut that takes it costs the next Open the look.
+func (t *tidiness) end() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.noted || t.doubt {
+		return nil
+	}
+	f, err := os.OpenFile(t.note, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if errors.Is(err, os.ErrNotExist) { // the store's directory is gone
+		return nil
+	}
+	t.noted = err == nil
+	return err
+}
