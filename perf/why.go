@@ -66,7 +66,7 @@ var reasons = []reason{
 	},
 	{
 		regexp.MustCompile(`faster than devmapper`),
-		"seen in User Mode Linux only, where by strace the ioctls and the waits for the disk are the smaller part of it, and what a process's system calls cost the larger",
+		"seen in test machines only, User Mode Linux and emulation, where by strace the ioctls and the waits for the disk are the smaller part of it, and what a process's system calls cost the larger",
 	},
 	{
 		regexp.MustCompile(`docker load`),
