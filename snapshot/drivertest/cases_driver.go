@@ -192,7 +192,17 @@ func driverCheckMissing(t *testing.T, e *env) {
 	found, err := d.Check(e.ctx(), []snapshot.Volume{v})
 	require.NoError(t, err)
 	require.Empty(t, found)
+	probed := func(want ...snapshot.VolumeID) {
+		t.Helper()
+		if p, ok := d.(snapshot.Prober); ok {
+			exist, err := p.Exist(e.ctx(), v.ID-1, v.ID, snapshot.MaxVolumeID)
+			require.NoError(t, err)
+			require.ElementsMatch(t, want, exist)
+		}
+	}
+	probed(v.ID)
 	e.driverRemove(v.ID)
+	probed()
 	found, err = d.Check(e.ctx(), []snapshot.Volume{v})
 	require.NoError(t, err)
 	require.NotEmpty(t, found, "a volume that the catalog knows and the kernel does not")
