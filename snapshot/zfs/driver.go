@@ -98,7 +98,8 @@ func (*driver) Name() string { return name }
 
 // Close exports a pool of the store's own, unless something of it is mounted.
 func (d *driver) Close(ctx context.Context) error {
-	err := errors.Join(d.tidy.end(), d.gauge.Close())
+	d.tidy.end()
+	err := d.gauge.Close()
 	if d.config.Loopback {
 		err = errors.Join(err, d.takeDown(ctx))
 	}

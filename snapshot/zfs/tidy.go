@@ -1,7 +1,6 @@
 package zfs
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,7 +45,7 @@ func (t *tidiness) begin() error {
 	if !t.noted {
 		return nil
 	}
-	err := os.Remove(t.note)
+	err := absentIsFine(os.Remove(t.note)) // by an earlier try that could not wait for it, or by somebody
 	if err == nil {
 		err = durable.Dir(filepath.Dir(t.note))
 	}
@@ -72,20 +71,13 @@ func (t *tidiness) leftIf(err *error) {
 	}
 }
 
-// end is for a clean stop. The file is not waited for: a power cut that takes it costs the next Open the look.
-func (t *tidiness) end() error {
+// end is for a clean stop. The file is not waited for, and where it cannot be made, as on a full disk, the stop is none the
+// worse: without it the next Open looks.
+func (t *tidiness) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.noted || t.doubt {
-		return nil
+		return
 	}
-	f, err := os.OpenFile(t.note, os.O_WRONLY|os.O_CREATE, 0o600)
-	if err == nil {
-		err = f.Close()
-	}
-	if errors.Is(err, os.ErrNotExist) { // the store's directory is gone
-		return nil
-	}
-	t.noted = err == nil
-	return err
+	t.noted = os.WriteFile(t.note, nil, 0o600) == nil
 }

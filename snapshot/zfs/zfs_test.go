@@ -259,7 +259,11 @@ func TestTidy(t *testing.T) {
 	require.False(t, there(), "it was not looked for after a failure")
 	b.reopen()
 	require.FileExists(t, b.places.tidy)
-	require.NoError(t, b.Remove(ctx, 20, 21))
+	require.NoError(t, os.Remove(b.places.tidy))
+	require.NoError(t, b.Remove(ctx, 20, 21), "that it is gone already is no reason")
+	b.tidy.note = "/dev/null/tidy"
+	b.reopen() // that it cannot be made is none either
+	require.NoFileExists(t, b.places.tidy)
 }
 
 // TestSweep: what a crash can leave is gone after the next opening, and nothing else.
