@@ -3,7 +3,6 @@ package thinpool
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -108,28 +107,10 @@ func (m *meter) shut() {
 	}
 }
 
-// readStart reads a file of sysfs, which is shorter than this and given in one piece, without a look for its end.
+// readStart reads a file of sysfs, which is shorter than this and made anew by each read at its beginning: a second read,
+// for the end, could find another text's.
 func readStart(f *os.File) (string, error) {
 	b := make([]byte, 512)
-	n, err := pread(f, b)
-	return strings.TrimSpace(string(b[:n])), err
-}
-
-func pread(f *os.File, b []byte) (n int, err error) {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	for {
-		if cerr := conn.Control(func(fd uintptr) { n, err = unix.Pread(int(fd), b, 0) }); cerr != nil {
-			return 0, cerr
-		}
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err == nil && n == 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return max(n, 0), err
+	n, err := unix.Pread(int(f.Fd()), b, 0)
+	return strings.TrimSpace(string(b[:max(n, 0)])), err
 }
