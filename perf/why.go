@@ -38,7 +38,7 @@ var reasons = []reason{
 	},
 	{
 		regexp.MustCompile(`zfs: close and open again`),
-		"what a crash may have left is looked for in each of the store's datasets, by requests that ZFS answers one after the other",
+		"what a crash may have left was looked for in each of the store's datasets after a clean stop, too, which is so no more",
 	},
 	{
 		regexp.MustCompile(`btrfs: close and open again`),
