@@ -21,21 +21,75 @@ import (
 	"blockstore.dev/blockstore/thinpool"
 )
 
-// clocked has a history's operations take their times from a counter, there being no log.
-func clocked(h *history, clock *atomic.Int64, untold *atomic.Bool) {
+// clock gives a history's operations their times, there being no log, and knows which containers may be torn: those that an
+// operation had mounted at the time that nobody is told of what is lost. One that failed may have synced before, too.
+type clock struct {
+	tick    atomic.Int64
+	untold  atomic.Bool // what is synced now may be lost and nobody told
+	pending map[*op]effect
+}
+
+// of has the operations of a history take their times.
+func (c *clock) of(h *history) {
+	c.pending = map[*op]effect{}
 	h.mark = func(o *op, what string, e effect) error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if now := int(clock.Add(1)); what == "begun" {
-			o.begun = now
-		} else {
-			o.done = now
-			if e.in != nil && e.made == nil && e.filled == nil && untold.Load() {
-				e.in.untold = true
-			}
+		now := int(c.tick.Add(1))
+		if what == "begun" {
+			o.begun, c.pending[o] = now, e
+			return nil
+		}
+		o.done = now
+		delete(c.pending, o)
+		if e.in != nil && e.made == nil && e.filled == nil && c.untold.Load() {
+			e.in.untold = true
 		}
 		return nil
 	}
+}
+
+// told ends that time, when nobody works any more.
+func (c *clock) told() {
+	if !c.untold.Swap(false) {
+		return
+	}
+	for _, e := range c.pending {
+		for _, o := range []*object{e.in, e.filled, e.removed} {
+			if o != nil {
+				o.untold = true
+			}
+		}
+	}
+}
+
+// TestClockKnowsWhatMayBeTorn: what an operation had mounted meanwhile, whether it was acknowledged or not; nothing else.
+func TestClockKnowsWhatMayBeTorn(t *testing.T) {
+	var h history
+	var c clock
+	c.of(&h)
+	objects := map[string]*object{}
+	for _, name := range []string{"before", "written", "unacknowledged", "filled", "frozen", "layer", "created"} {
+		objects[name] = &object{name: name, files: map[string]content{}}
+	}
+	fails := func() error { return errors.New("input/output error") }
+	works := func() error { return nil }
+	require.NoError(t, h.do("write", effect{in: objects["before"], file: "f"}, works))
+	c.untold.Store(true)
+	require.NoError(t, h.do("write", effect{in: objects["written"], file: "f"}, works))
+	require.NoError(t, h.do("create", effect{made: objects["created"]}, works))
+	require.Error(t, h.do("write", effect{in: objects["unacknowledged"], file: "f"}, fails))
+	require.Error(t, h.do("fill", effect{in: objects["filled"], filled: objects["filled"], file: "f"}, fails))
+	require.Error(t, h.do("freeze", effect{made: objects["layer"], removed: objects["frozen"]}, fails))
+	c.told()
+	var torn []string
+	for name, o := range objects {
+		if o.untold {
+			torn = append(torn, name)
+		}
+	}
+	require.ElementsMatch(t, []string{"written", "unacknowledged", "filled", "frozen"}, torn)
+	require.False(t, c.untold.Load())
 }
 
 // broken is a way in which a disk breaks.
@@ -48,7 +102,7 @@ type broken struct {
 	// early: the disk works again while some workers have not noticed.
 	early bool
 	// untold: the kernel does not tell every device of a commit that fails (thinpool: TestFlushAfterFailedCommitIsNotTold), so
-	// that nothing is promised of a container in which something was synced while the disk was broken.
+	// that nothing is promised of a container that was mounted while the disk was broken.
 	untold bool
 }
 
@@ -112,8 +166,7 @@ func TestDeviceErrors(t *testing.T) {
 type breaking struct {
 	killing
 	disk   *disk
-	tick   atomic.Int64
-	untold atomic.Bool // what is synced now may be lost and nobody told
+	clock  clock
 	worker int
 }
 
@@ -124,7 +177,7 @@ func (b *breaking) round(how broken, cycle int) {
 	s, err := snapshot.Open(b.ctx(), options(b.root))
 	b.rig.ok(err)
 	before := len(b.h.ops)
-	clocked(&b.h, &b.tick, &b.untold)
+	b.clock.of(&b.h)
 	const workers, warm, most = 3, 12, 60
 	var acknowledged, failures atomic.Int64
 	begun, failed := make(chan struct{}), make(chan error, workers)
@@ -148,7 +201,7 @@ func (b *breaking) round(how broken, cycle int) {
 		})
 	}
 	<-begun
-	b.untold.Store(how.untold)
+	b.clock.untold.Store(how.untold)
 	d.swap(how.part, how.how(d))
 	broke := time.Now()
 	first := <-failed
@@ -160,7 +213,7 @@ func (b *breaking) round(how broken, cycle int) {
 		d.swap(how.part, d.whole(how.part))
 	}
 	t.Logf("%d workers of %d failed, the last after %v; the first said: %v", failures.Load(), workers, time.Since(broke).Round(time.Millisecond), first)
-	b.untold.Store(false)
+	b.clock.told()
 	require.NotZero(t, failures.Load(), "a broken disk goes unnoticed")
 	b.letGo(s)
 	sb, err := thinpool.ReadSuperblock(d.part("metadata"))
@@ -177,7 +230,7 @@ func (b *breaking) round(how broken, cycle int) {
 	// snapshot, too, which opening takes back and thin_check takes for damage.
 	s, err = snapshot.Open(b.ctx(), options(b.root))
 	b.rig.ok(err, "opening after a disk was broken")
-	v := verifier{s: s, h: &b.h, base: b.base, k: int(b.tick.Load()) + 1, chance: b.chance}
+	v := verifier{s: s, h: &b.h, base: b.base, k: int(b.clock.tick.Load()) + 1, chance: b.chance}
 	require.Empty(t, v.all(b.ctx()))
 	t.Logf("%d operations, %d layers and containers read", len(b.h.ops)-before, v.read)
 	b.tidy(s)

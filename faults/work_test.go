@@ -71,7 +71,7 @@ type object struct {
 	filled  *op             // made it a layer
 	below   *object         // the worker's layer that it stands on
 	users   int
-	untold  bool // written to while the kernel told nobody what it lost: its file system may be torn
+	untold  bool // mounted while the kernel told nobody what it lost: its file system may be torn
 }
 
 // presence says whether an object must be there, may be, or must not be.
@@ -95,8 +95,8 @@ type effect struct {
 	made    *object
 	removed *object
 	filled  *object // becomes a layer
-	in      *object // gets a file
-	file    string
+	in      *object // gets a file, or is unmounted
+	file    string  // empty: none
 	sum     digest.Digest
 }
 
@@ -110,7 +110,7 @@ func (e effect) apply(o *op) {
 	if e.filled != nil {
 		e.filled.filled = o
 	}
-	if e.in != nil {
+	if e.in != nil && e.file != "" {
 		e.in.files[e.file] = content{sum: e.sum, by: o}
 	}
 }
@@ -305,7 +305,7 @@ func (w *worker) write() error {
 			return err
 		}
 	}
-	return w.s.Unmount(w.ctx(), c.name)
+	return w.h.do("unmount "+c.name, effect{in: c}, func() error { return w.s.Unmount(w.ctx(), c.name) })
 }
 
 func (w *worker) commit() error {
