@@ -41,6 +41,10 @@ var reasons = []reason{
 		"what a crash may have left was looked for in each of the store's datasets after a clean stop, too, which is so no more",
 	},
 	{
+		regexp.MustCompile(`devicemapper: close and open again`),
+		"a pool that was down may have been torn by a power cut, which is looked for in its metadata: a read for each volume, of the root of its mappings",
+	},
+	{
 		regexp.MustCompile(`btrfs: close and open again`),
 		"what a crash may have left is looked for among all subvolumes, and each layer's record among the files",
 	},
