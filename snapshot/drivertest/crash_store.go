@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,7 +31,7 @@ func crashInit(t *testing.T, f Factory) {
 		for _, mend := range []string{"init again", "destroy"} {
 			e := bare(t, f)
 			var step string
-			step, died = e.child("Init", k)
+			step, died = e.childAt("Init", strconv.Itoa(k))
 			where := fmt.Sprintf("Init killed at step %d, %s; %s", k, step, mend)
 			if mend == "init again" {
 				e.initAgain(where)
@@ -85,7 +86,7 @@ func crashDestroy(t *testing.T, f Factory) {
 		e.create("c", im.Layers[1])
 		e.close()
 		var step string
-		step, died = e.child("Destroy", k)
+		step, died = e.childAt("Destroy", strconv.Itoa(k))
 		e.destroyed(fmt.Sprintf("Destroy killed at step %d, %s", k, step))
 	}
 }
