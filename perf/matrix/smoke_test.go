@@ -134,9 +134,6 @@ func TestSmokeZFS(t *testing.T) {
 
 // TestCounts: system calls stand beside times, and our own operations start no program.
 func TestCounts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a minute: each workload once more below strace")
-	}
 	dir := perftest.WorkDir(t)
 	perftest.Needs(t, btrfs.Kind{})
 	if _, err := exec.LookPath("strace"); err != nil {
