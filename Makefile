@@ -7,9 +7,8 @@
 export CGO_ENABLED ?= 0
 # A clone that belongs to another user than root would stop the build otherwise; the version comes from VERSION.
 # -trimpath for all of it, not for bin/blockstore alone: what is compiled with it and without it is compiled twice. Nobody debugs
-# these binaries, and what debuggers read takes a quarter of the compiler's time. `make vet` looks at all packages once: go test
-# need not do it for each kind of test binary.
-export GOFLAGS ?= -buildvcs=false -trimpath -gcflags=all=-dwarf=false -vet=off
+# these binaries, and what debuggers read takes a quarter of the compiler's time.
+export GOFLAGS ?= -buildvcs=false -trimpath -gcflags=all=-dwarf=false
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GO      ?= go
