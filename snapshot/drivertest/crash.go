@@ -91,7 +91,7 @@ func (p prepared) crashAtEach(e *env, op operation) {
 			return false
 		}
 		killed++
-		passed = passed || step == op.passes || point == op.passes
+		passed = passed || step == op.passes
 		where := fmt.Sprintf("killed at step %s, %s", point, step)
 		e.openAfterCrash(where)
 		done := op.done(e)
