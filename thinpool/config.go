@@ -48,6 +48,9 @@ type Config struct {
 	// QueueIfFull lets writes to a full pool wait for space (by default for 60 s, see the module parameter
 	// no_space_timeout) instead of failing at once with ENOSPC.
 	QueueIfFull bool `json:"queue_if_full,omitempty"`
+	// Tidy, if set, is where Close leaves the note of a clean stop, a file of some hundred bytes, which spares the next Open to
+	// read through the metadata for what a power cut may have torn. It is not of what is kept: the user says it anew.
+	Tidy string `json:"-"`
 	// Share, if set, is a part of a pool that is somebody else's: then Data, Metadata, Loopback, LowWater and QueueIfFull
 	// mean nothing.
 	Share *Share `json:"share,omitempty"`

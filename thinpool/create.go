@@ -123,9 +123,9 @@ func (o *CreateOptions) format(ctx context.Context, client *dm.Client) error {
 // undo removes what Create made.
 func (o CreateOptions) undo(ctx context.Context) error {
 	if o.Loopback {
-		return o.removeFiles()
+		return errors.Join(o.dropNote(), o.removeFiles())
 	}
-	return wipeSuperblock(o.Metadata)
+	return errors.Join(o.dropNote(), wipeSuperblock(o.Metadata))
 }
 
 // Destroy removes a pool for good, with all that is in it: a loopback pool's files, or on devices the metadata's first
@@ -147,9 +147,9 @@ func Destroy(ctx context.Context, client *dm.Client, c Config) error {
 		return err
 	}
 	if c.Loopback {
-		return c.removeFiles()
+		return errors.Join(c.dropNote(), c.removeFiles())
 	}
-	return errors.Join(c.forget(), c.wipeLabels())
+	return errors.Join(c.dropNote(), c.forget(), c.wipeLabels())
 }
 
 // DeactivateAll deactivates the pool's thin devices for whoever is about to destroy the pool, which need not be open, and

@@ -107,6 +107,7 @@ func TestRolledBackMessageIsNotBelieved(t *testing.T) {
 
 	metadata.swap(metadata.whole())
 	require.NoError(t, p.Close(t.Context()))
+	require.NoFileExists(t, p.Config().Tidy, "what the failed commit has left is not known")
 	p, err = thinpool.Open(t.Context(), w.dm, p.Config())
 	require.NoError(t, err)
 	all, err := p.Devices(t.Context())
@@ -131,6 +132,7 @@ func TestFailedCommitNeedsCheck(t *testing.T) {
 	metadata.swap(metadata.whole())
 	require.ErrorIs(t, p.CreateThin(t.Context(), 3), thinpool.ErrNeedsCheck, "a healthy disk does not heal it")
 	require.NoError(t, p.Close(t.Context()))
+	require.NoFileExists(t, p.Config().Tidy)
 
 	sb, err := thinpool.ReadSuperblock(metadata.path())
 	require.NoError(t, err)

@@ -129,6 +129,9 @@ func (p *Pool) hold(ctx context.Context) error {
 
 // reserve marks first: a process that dies behind the message has left the mark.
 func (p *Pool) reserve(ctx context.Context) error {
+	if err := p.loseNote(); err != nil {
+		return err
+	}
 	if err := p.mark(ctx); err != nil {
 		return err
 	}

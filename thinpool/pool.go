@@ -31,9 +31,10 @@ type Pool struct {
 	further atomic.Pointer[[]Further]
 	// snapshots is the superblock's time: snapshots taken in the pool's life, at least.
 	snapshots atomic.Uint32
-	// reading is held by who has the pool's one metadata snapshot.
-	reading sync.Mutex
-	pace    pace
+	// reading is held by who has the pool's one metadata snapshot. noteLost, below it: see loseNote.
+	reading  sync.Mutex
+	noteLost bool
+	pace     pace
 	// metadataMeter is of the metadata device.
 	metadataMeter meter
 	// held keeps the owner of somebody else's pool from deactivating it.
@@ -79,7 +80,11 @@ func Open(ctx context.Context, client *dm.Client, c Config) (*Pool, error) {
 		return nil, errors.Join(fmt.Errorf("opening pool %s: %w", c.Name, err), p.partIdle(ctx))
 	}
 	p.snapshots.Store(sb.Time)
-	adopted, err := p.bringUp(ctx, backing)
+	clean, err := c.takeNote(sb)
+	var adopted bool
+	if err == nil {
+		adopted, err = p.bringUp(ctx, backing, clean)
+	}
 	if err == nil {
 		err = p.settle(ctx)
 	}
@@ -130,12 +135,12 @@ func (c Config) verify(backing *disks) (Superblock, error) {
 	return sb, nil
 }
 
-// bringUp adopts the pool device or makes it.
-func (p *Pool) bringUp(ctx context.Context, backing *disks) (adopted bool, err error) {
+// bringUp adopts the pool device or makes it, of metadata as a clean stop left them or others.
+func (p *Pool) bringUp(ctx context.Context, backing *disks, clean bool) (adopted bool, err error) {
 	info, err := p.dm.Info(ctx, p.ref)
 	switch {
 	case errors.Is(err, dm.ErrNotFound):
-		return false, p.start(ctx, backing)
+		return false, p.start(ctx, backing, clean)
 	case err != nil:
 		return false, err
 	case info.HasActive:
@@ -145,13 +150,15 @@ func (p *Pool) bringUp(ctx context.Context, backing *disks) (adopted bool, err e
 	if _, err := p.dm.Remove(ctx, p.ref, dm.RemoveOptions{}); err != nil {
 		return false, err
 	}
-	return false, p.start(ctx, backing)
+	return false, p.start(ctx, backing, clean)
 }
 
 // start activates a pool that was down.
-func (p *Pool) start(ctx context.Context, backing *disks) error {
-	if err := undoTorn(ctx, backing.metadata.path); err != nil {
-		return err
+func (p *Pool) start(ctx context.Context, backing *disks, clean bool) error {
+	if !clean {
+		if err := undoTorn(ctx, backing.metadata.path); err != nil {
+			return err
+		}
 	}
 	return p.activatePool(ctx, backing)
 }
@@ -259,8 +266,11 @@ func (p *Pool) Close(ctx context.Context) error {
 		p.closed = true
 		return nil
 	}
+	clean := p.takesChanges(ctx)
 	_, err := p.dm.Remove(ctx, p.ref, dm.RemoveOptions{Wait: removeWait})
 	switch {
+	case err == nil && clean:
+		p.config.leaveNote()
 	case errors.Is(err, dm.ErrBusy):
 		return fmt.Errorf("closing pool %s: %w: %w", p.config.Name, ErrBusy, err)
 	case err != nil && !errors.Is(err, dm.ErrNotFound):

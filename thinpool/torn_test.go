@@ -34,7 +34,8 @@ func clean(t *testing.T, path string) {
 }
 
 // TestTornMetadataSnapshot: what the superblock says of a metadata snapshot reaches the disk before the commit that
-// counts it, or no longer counts it. The faults package has found this by cutting the power.
+// counts it, or no longer counts it. The faults package has found this by cutting the power. The note of an older stop,
+// which a power cut may bring back, does not hide it.
 func TestTornMetadataSnapshot(t *testing.T) {
 	for name, tear := range map[string]func(t *testing.T, path string, held dm.MetadataBlocks){
 		"half taken":    func(t *testing.T, path string, held dm.MetadataBlocks) { say(t, path, held) },
@@ -44,6 +45,7 @@ func TestTornMetadataSnapshot(t *testing.T) {
 			w := newWorld(t)
 			p := w.pool(func(o *thinpool.CreateOptions) { o.Name = "bstest-torn" })
 			require.NoError(t, p.CreateThin(t.Context(), 1))
+			p, note := w.rest(p)
 			f := w.activate(p, 1)
 			require.NoError(t, w.fill(f, 0, 50, 't'))
 			require.NoError(t, f.Close())
@@ -58,6 +60,10 @@ func TestTornMetadataSnapshot(t *testing.T) {
 				require.NotZero(t, held)
 			}
 			require.NoError(t, p.Close(t.Context()))
+			if name == "half released" {
+				require.NoFileExists(t, p.Config().Tidy, "a metadata snapshot is held")
+			}
+			require.NoError(t, os.WriteFile(p.Config().Tidy, note, 0o600))
 			tear(t, p.Config().Metadata, held)
 
 			p, err := thinpool.Open(t.Context(), w.dm, p.Config())

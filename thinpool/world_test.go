@@ -97,7 +97,7 @@ func (w *world) options() thinpool.CreateOptions {
 	return thinpool.CreateOptions{
 		Config: thinpool.Config{
 			Name: "bstest-" + strings.ToLower(w.t.Name()), Loopback: true,
-			Data: filepath.Join(w.dir, "data"), Metadata: filepath.Join(w.dir, "metadata"),
+			Data: filepath.Join(w.dir, "data"), Metadata: filepath.Join(w.dir, "metadata"), Tidy: filepath.Join(w.dir, "tidy"),
 		},
 		DataSize: 64 << 20, MetadataSize: 4 << 20,
 	}

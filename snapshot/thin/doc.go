@@ -13,6 +13,8 @@
 //     file system: its contents are whole, and durable when the message has returned.
 //   - What only a deleted volume has is discarded first, so that a loopback pool's file shrinks: in slices between which
 //     the pool is left to others for as long, by what its metadata say. What it shares goes with the last one's removal.
+//   - After a clean stop of a pool of its own the file driver/tidy in the store's root spares the next Open to search the
+//     pool's metadata for what a power cut has torn.
 //
 // Usage is counted in the pool's blocks, from its metadata (package thinpool/metadata), without activating a volume.
 //

@@ -170,7 +170,7 @@ func poolConfig(root, storeID string) (thinpool.Config, error) {
 	}
 	return thinpool.Config{
 		Identity: id, Name: "blockstore-" + id.String()[:8], Loopback: true, BlockSize: thinpool.DefaultBlockSize,
-		Data: filepath.Join(driverDir(root), "data"), Metadata: filepath.Join(driverDir(root), "metadata"),
+		Data: filepath.Join(driverDir(root), "data"), Metadata: filepath.Join(driverDir(root), "metadata"), Tidy: filepath.Join(driverDir(root), "tidy"),
 	}, nil
 }
 
