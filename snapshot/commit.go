@@ -196,6 +196,9 @@ func (s *Store) enter(ctx context.Context, layer Info, parent Image, r CommitReq
 	}
 	err = s.commit(func(t *tx) error {
 		if isNew {
+			if err := t.sumUp(&kept); err != nil {
+				return err
+			}
 			if err := t.addSnapshot(kept); err != nil {
 				return err
 			}

@@ -202,23 +202,10 @@ func (s *Store) origin(name string, r CreateRequest) (Volume, int64, error) {
 			return fmt.Errorf("parent of %q: %w", name, err)
 		}
 		origin = p.Volume
-		used, err = t.chainBytes(p)
+		used, _, err = t.chainBytes(p)
 		return err
 	})
 	return origin, used, err
-}
-
-// chainBytes sums what a layer and those below it added.
-func (t *tx) chainBytes(in Info) (int64, error) {
-	sum := in.Usage.Added
-	for in.Parent != "" {
-		var err error
-		if in, err = t.snapshot(in.Parent); err != nil {
-			return 0, err
-		}
-		sum += in.Usage.Added
-	}
-	return sum, nil
 }
 
 // Stat describes a snapshot.

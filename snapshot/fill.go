@@ -70,7 +70,12 @@ func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Appl
 	if in.Usage, err = s.driver.Usage(ctx, in.Volume); err != nil {
 		return applied, fmt.Errorf("counting its bytes: %w", err)
 	}
-	err = s.commit(func(t *tx) error { return t.put(bucketSnapshots, in.Name, in) })
+	err = s.commit(func(t *tx) error {
+		if err := t.sumUp(&in); err != nil {
+			return err
+		}
+		return t.put(bucketSnapshots, in.Name, in)
+	})
 	if err == nil {
 		failpoint.Hit("fill.committed")
 	}

@@ -122,6 +122,9 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 		if err := t.rename(old, in.Name); err != nil {
 			return err
 		}
+		if err := t.sumUp(&in); err != nil {
+			return err
+		}
 		return t.put(bucketSnapshots, in.Name, in)
 	})
 	if err != nil {
@@ -135,21 +138,6 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 		s.spares.give(CreateOptions{Origin: in.Volume, Size: in.Volume.Size, OriginBytes: below + in.Usage.Added}, spare[0])
 	}
 	return in, nil
-}
-
-// below is what the layers under a container hold.
-func (s *Store) below(in Info) (bytes int64, err error) {
-	if in.Parent == "" {
-		return 0, nil
-	}
-	err = s.cat.view(func(t *tx) error {
-		p, err := t.snapshot(in.Parent)
-		if err == nil {
-			bytes, err = t.chainBytes(p)
-		}
-		return err
-	})
-	return bytes, err
 }
 
 // sealWithSpare seals a volume. Whoever commits a layer goes on to make something of it,
@@ -260,6 +248,9 @@ func (s *Store) sealed(ctx context.Context, name string) (Volume, error) {
 				return err
 			}
 			in.Volume.Sealed, in.Usage = true, usage
+			if err := t.sumUp(&in); err != nil {
+				return err
+			}
 			return t.put(bucketSnapshots, name, in)
 		})
 	})

@@ -51,6 +51,9 @@ func (s *Store) Load(ctx context.Context, r LoadRequest) (Image, error) {
 	im := r.image(names)
 	err = s.commit(func(t *tx) error {
 		for _, in := range l.infos {
+			if err := t.sumUp(&in); err != nil {
+				return err
+			}
 			if err := t.addSnapshot(in); err != nil {
 				return err
 			}
@@ -185,7 +188,7 @@ func (l *loading) unpack(ctx context.Context) (err error) {
 				return err
 			}
 			l.origin = in.Volume
-			l.used, err = t.chainBytes(in)
+			l.used, _, err = t.chainBytes(in)
 			return err
 		})
 		if err != nil {

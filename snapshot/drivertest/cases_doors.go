@@ -119,6 +119,7 @@ func freezeParentInUse(t *testing.T, e *env) {
 	e.unmount("a")
 	e.view("view", "a")
 	e.remove("view")
+	e.knowsSum("a")
 	e.in("a", func(dir string) { require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "g"), nil, 0o600), unix.EROFS) })
 }
 
@@ -172,6 +173,7 @@ func freeze(t *testing.T, e *env) {
 	e.ok(err)
 	require.Len(t, children, 1)
 	require.Equal(t, []string{"/g A"}, e.differences("a", "layer a"))
+	e.knowsSum("a", "layer a")
 	e.reopen()
 	e.in("a", func(dir string) {
 		require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "h"), nil, 0o600), unix.EROFS)
@@ -361,6 +363,7 @@ func filling(t *testing.T, e *env) {
 	require.True(t, in.Volume.Sealed)
 	require.Positive(t, e.usage("a").Referenced)
 	require.Equal(t, []string{"/layer-1 D", "/new A"}, e.differences("b", "a"))
+	e.knowsSum("a", "b")
 	e.in("b", func(dir string) { e.missing(dir, "layer-1") })
 	_, err = e.s.Fill(e.ctx(), "b", snapshot.FillRequest{Tar: bytes.NewReader(simpleTar(2))})
 	require.ErrorIs(t, err, snapshot.ErrInvalid, "a layer is not filled")

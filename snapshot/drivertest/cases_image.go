@@ -119,6 +119,7 @@ func imageCommit(t *testing.T, e *env) {
 	require.NoError(t, err)
 	require.Equal(t, []string{im.Layers[0], layer.Name}, got.Layers)
 	require.Equal(t, []string{"b:1"}, got.Refs)
+	e.knowsSum(got.Layers...)
 	refused := fmt.Errorf("no configuration")
 	e.in("c", func(dir string) { e.write(dir, "newer", "newer") })
 	e.unchanged(func() {

@@ -129,6 +129,7 @@ func loadDeep(t *testing.T, e *env) {
 		})
 		require.True(t, bytes.Equal(tars[i], e.layerTar(im.Layers[i])))
 	}
+	e.knowsSum(im.Layers...)
 	deepLayerRead(e, im.Layers[n-1], 12) // and deeper, layer by layer
 }
 

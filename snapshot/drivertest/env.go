@@ -138,12 +138,48 @@ func (e *env) clear() {
 	}
 }
 
-// clean asserts that Check finds nothing.
+// clean asserts that Check finds nothing, and that layers know what they and those below them hold.
 func (e *env) clean() {
 	e.t.Helper()
 	r, err := e.s.Check(e.ctx(), snapshot.CheckOptions{})
 	require.NoError(e.t, err)
 	require.Empty(e.t, r.Findings, "findings of Check")
+	e.summedUp()
+}
+
+// knowsSum wants layers to know it.
+func (e *env) knowsSum(names ...string) {
+	e.t.Helper()
+	for _, name := range names {
+		in, err := e.s.Stat(e.ctx(), name)
+		e.ok(err)
+		require.Positive(e.t, in.ChainBytes, "what %s and the layers below it hold", name)
+	}
+	e.summedUp()
+}
+
+// summedUp holds the layers' sums against the parts. Only what stands on a layer that was mounted when it was made may have
+// none.
+func (e *env) summedUp() {
+	e.t.Helper()
+	all, err := e.s.List(e.ctx())
+	require.NoError(e.t, err)
+	layers := map[string]snapshot.Info{}
+	for _, in := range all {
+		if in.Kind == snapshot.KindLayer {
+			layers[in.Name] = in
+		}
+	}
+	for name, in := range layers {
+		if in.ChainBytes == 0 {
+			continue
+		}
+		sum := in.Usage.Added
+		for below := in; below.Parent != ""; sum += below.Usage.Added {
+			below = layers[below.Parent]
+		}
+		require.Equal(e.t, sum, in.ChainBytes, "what %s and the layers below it hold", name)
+	}
 }
 
 // volumes lists the kernel's volumes; nil if the driver cannot tell.
