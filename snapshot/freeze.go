@@ -172,10 +172,13 @@ func (s *Store) unseal(ctx context.Context, ids ...VolumeID) error {
 
 // unsealContainers does it for those that a process left that died in between.
 func (s *Store) unsealContainers(ctx context.Context) error {
+	if _, ok := s.driver.(Unsealer); !ok {
+		return nil
+	}
 	var ids []VolumeID
 	err := s.cat.view(func(t *tx) error {
-		return t.eachSnapshot(func(in Info) error {
-			if in.Kind == KindContainer && !in.Filling {
+		return t.eachContainer(func(in Info) error {
+			if !in.Filling {
 				ids = append(ids, in.Volume.ID)
 			}
 			return nil

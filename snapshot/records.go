@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -199,12 +200,31 @@ func (t *tx) firstChild(name string) string {
 }
 
 func (t *tx) eachSnapshot(fn func(Info) error) error {
+	return t.each(bucketSnapshots, "", func(k string, v []byte) error { return decoded(k, v, fn) })
+}
+
+func decoded(name string, record []byte, fn func(Info) error) error {
+	var in Info
+	if err := json.Unmarshal(record, &in); err != nil {
+		return fmt.Errorf("catalog record of %q: %w: %w", name, ErrCorrupt, err)
+	}
+	return fn(in)
+}
+
+// eachContainer is eachSnapshot of the containers. It does not decode layers, of which there may be thousands: what it
+// looks for is in the record of each container, and in no text of another, where quotes have backslashes before them.
+func (t *tx) eachContainer(fn func(Info) error) error {
+	mark := fmt.Appendf(nil, `"kind":%q`, KindContainer)
 	return t.each(bucketSnapshots, "", func(k string, v []byte) error {
-		var in Info
-		if err := json.Unmarshal(v, &in); err != nil {
-			return fmt.Errorf("catalog record of %q: %w: %w", k, ErrCorrupt, err)
+		if !bytes.Contains(v, mark) {
+			return nil
 		}
-		return fn(in)
+		return decoded(k, v, func(in Info) error {
+			if in.Kind != KindContainer { // it has a label of that name
+				return nil
+			}
+			return fn(in)
+		})
 	})
 }
 

@@ -2,7 +2,6 @@ package btrfs
 
 import (
 	"context"
-	"slices"
 
 	"blockstore.dev/blockstore/snapshot"
 )
@@ -19,8 +18,12 @@ func (d *driver) Unseal(_ context.Context, ids ...snapshot.VolumeID) error {
 	if err != nil {
 		return err
 	}
+	asked := map[snapshot.VolumeID]bool{}
+	for _, id := range ids {
+		asked[id] = true
+	}
 	for _, p := range here {
-		if !p.known || !p.subvolume.ReadOnly || !slices.Contains(ids, p.id) {
+		if !p.known || !p.subvolume.ReadOnly || !asked[p.id] {
 			continue
 		}
 		if err := d.fs.SetReadOnly(pathOf(p.id), false); err != nil {

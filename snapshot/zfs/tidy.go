@@ -31,6 +31,13 @@ func (t *tidiness) look() (tidy bool, err error) {
 	return t.noted, absentIsFine(err)
 }
 
+// untouched says that nothing was changed since a clean stop.
+func (t *tidiness) untouched() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.noted
+}
+
 // settled: what there was has been cleared away.
 func (t *tidiness) settled() {
 	t.mu.Lock()
