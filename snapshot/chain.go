@@ -5,8 +5,8 @@ package snapshot
 // knows its sum.
 func (t *tx) chainBytes(in Info) (sum int64, final bool, err error) {
 	for final = true; ; {
-		if in.ChainBytes > 0 {
-			return sum + in.ChainBytes, final, nil
+		if in.ChainBytes != nil {
+			return sum + *in.ChainBytes, final, nil
 		}
 		sum += in.Usage.Added
 		final = final && in.Volume.Sealed
@@ -21,10 +21,10 @@ func (t *tx) chainBytes(in Info) (sum int64, final bool, err error) {
 
 // sumUp gives a layer that is about to be put its sum, if that is final.
 func (t *tx) sumUp(in *Info) error {
-	in.ChainBytes = 0
+	in.ChainBytes = nil
 	sum, final, err := t.chainBytes(*in)
 	if err == nil && final {
-		in.ChainBytes = sum
+		in.ChainBytes = &sum
 	}
 	return err
 }

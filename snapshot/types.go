@@ -47,9 +47,9 @@ type Info struct {
 	Volume Volume `json:"volume"`
 	// Usage is recorded when a layer is sealed. For containers ask Store.Usage.
 	Usage Usage `json:"usage"`
-	// ChainBytes is what a sealed layer and those below it hold, as Usage.Added counts it; 0 where that is not known,
+	// ChainBytes is what a sealed layer and those below it hold, as Usage.Added counts it; nil where that is not known,
 	// as of layers that were made by an older program or on one that was mounted then.
-	ChainBytes int64 `json:"chainBytes,omitempty"`
+	ChainBytes *int64 `json:"chainBytes,omitempty"`
 	// Created is, for a layer, the time at which its contents stood still: no file
 	// in it was changed later.
 	Created time.Time `json:"created"`

@@ -153,7 +153,7 @@ func (e *env) knowsSum(names ...string) {
 	for _, name := range names {
 		in, err := e.s.Stat(e.ctx(), name)
 		e.ok(err)
-		require.Positive(e.t, in.ChainBytes, "what %s and the layers below it hold", name)
+		require.NotNil(e.t, in.ChainBytes, "what %s and the layers below it hold", name)
 	}
 	e.summedUp()
 }
@@ -171,14 +171,14 @@ func (e *env) summedUp() {
 		}
 	}
 	for name, in := range layers {
-		if in.ChainBytes == 0 {
+		if in.ChainBytes == nil {
 			continue
 		}
 		sum := in.Usage.Added
 		for below := in; below.Parent != ""; sum += below.Usage.Added {
 			below = layers[below.Parent]
 		}
-		require.Equal(e.t, sum, in.ChainBytes, "what %s and the layers below it hold", name)
+		require.Equal(e.t, sum, *in.ChainBytes, "what %s and the layers below it hold", name)
 	}
 }
 
