@@ -42,11 +42,11 @@ var reasons = []reason{
 	},
 	{
 		regexp.MustCompile(`devicemapper: close and open again`),
-		"a pool that was down may have been torn by a power cut, which is looked for in its metadata: a read for each volume, of the root of its mappings",
+		"what a power cut may have torn was looked for in the pool's metadata after a clean stop, too, a read for each volume, which is so no more",
 	},
 	{
 		regexp.MustCompile(`btrfs: close and open again`),
-		"what a crash may have left is looked for among all subvolumes, and each layer's record among the files",
+		"the record of each layer was decoded, which is so no more; what a crash may have left of layers is looked for among their files",
 	},
 	{
 		regexp.MustCompile(`devicemapper: \d+ creates by \d+ goroutines`),

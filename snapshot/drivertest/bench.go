@@ -50,6 +50,47 @@ func Bench(b *testing.B, f Factory) {
 			e.end(b)
 		})
 	}
+	b.Run("CreateOnChain", func(b *testing.B) {
+		e := makeEnv(b, f, f.BaseSize)
+		e.benchChain(b, 1000/f.Scale)
+		e.clear()
+		e.end(b)
+	})
+}
+
+// benchChain measures the creation of a container on the lowest layer of a chain and on the highest, in turn.
+func (e *env) benchChain(b *testing.B, layers int) {
+	var chain []string
+	for i := range layers {
+		name := fmt.Sprintf("chain-%d", i)
+		r := snapshot.CreateRequest{}
+		if i > 0 {
+			r.Parent = chain[i-1]
+		}
+		_, err := e.s.Create(e.ctx(), name, r)
+		e.ok(err)
+		_, err = e.s.Freeze(e.ctx(), name, snapshot.FreezeRequest{})
+		e.ok(err)
+		chain = append(chain, name)
+	}
+	var lowest, highest time.Duration
+	create := func(name, parent string) time.Duration {
+		took := timed(b, func() error {
+			_, err := e.s.Create(e.ctx(), name, snapshot.CreateRequest{Parent: parent})
+			return err
+		})
+		e.remove(name)
+		return took
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		lowest += create(fmt.Sprintf("lowest-%d", i), chain[0])
+		highest += create(fmt.Sprintf("highest-%d", i), chain[layers-1])
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(lowest.Nanoseconds())/float64(b.N), "one-layer-ns/op")
+	b.ReportMetric(float64(highest.Nanoseconds())/float64(b.N), fmt.Sprintf("%d-layers-ns/op", layers))
+	b.ReportMetric(float64(highest)/float64(lowest), "x-one-layer")
 }
 
 func (e *env) bench(b *testing.B, layer snapshot.Info) {
