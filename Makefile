@@ -183,7 +183,7 @@ vagrant-down: ## destroy the Vagrant machine
 	cd vagrant && vagrant destroy --force
 
 .PHONY: check
-check: fmt vet staticcheck generated race ## format, vet, staticcheck, generated files, race detector
+check: fmt vet staticcheck shellcheck generated race ## format, vet, staticcheck, shellcheck, generated files, race detector
 
 .PHONY: fmt
 fmt: ## files that gofumpt would change fail
@@ -196,6 +196,10 @@ vet:
 .PHONY: staticcheck
 staticcheck:
 	$(TOOL) staticcheck ./...
+
+.PHONY: shellcheck
+shellcheck: deps
+	shellcheck --external-sources --severity=warning $$(grep -rlE --exclude='*.go' '^#!/bin/(ba)?sh' .ci scripts vagrant)
 
 # Compared with itself, not with the last commit: work in progress is no failure.
 .PHONY: generated
