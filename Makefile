@@ -76,10 +76,7 @@ deps: ## install the Debian packages that tests and demo need, where missing
 
 .PHONY: tools
 tools:
-	@mkdir -p bin
-	$(GO) build -o bin/tiers ./vagrant/tiers
-	$(GO) build -o bin/uml ./vagrant/uml
-	$(GO) build -o bin/vm ./vagrant/vm
+	@for program in tiers uml vm; do vagrant/build $$program || exit 1; done
 
 .PHONY: realimage
 realimage: deps ## make the real three-layer image, once, in the cache; print its directory
