@@ -27,9 +27,9 @@ const marker = "/bstest-mark-"
 const end = "end"
 
 // Arguments are strace's, before the program: it and what it starts are traced
-// into the file.
+// into the file. With a filter in the kernel they stop at no other call than those.
 func Arguments(file string) []string {
-	return []string{"-f", "-qq", "-s", "200", "-e", "trace=" + traced, "-o", file}
+	return []string{"-f", "--seccomp-bpf", "-qq", "-s", "200", "-e", "trace=" + traced, "-o", file}
 }
 
 // AttachArguments are strace's that has it trace running processes, with all their threads and what they start, into the
