@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"blockstore.dev/blockstore/dm"
 )
+
+// retireAfter is how long what retires a device has the kernel to itself: a removal holds locks of device-mapper's that what comes
+// next, a message to the pool mostly, would wait for.
+const retireAfter = 50 * time.Millisecond
 
 // Retire is TryDeactivate for who need not wait until the device is gone, which takes some of the kernel's grace periods: it makes
 // sure that nobody has it open, and leaves the rest to the background. Whoever activates the device meanwhile has it as it
@@ -56,12 +61,13 @@ func (p *Pool) WaitRetired() { p.retired.wait() }
 
 // retirement are the devices that are to go in the background, one after the other.
 type retirement struct {
-	mu   sync.Mutex
-	ids  []dm.DeviceID
-	work chan struct{} // nil while nobody works; closed when there is no more to do
+	mu    sync.Mutex
+	ids   []dm.DeviceID
+	work  chan struct{} // nil while nobody works; closed when there is no more to do
+	begin *time.Timer   // of the work
 }
 
-// add has do called for a device soon.
+// add has do called for a device soon, at once where somebody waits.
 func (r *retirement) add(id dm.DeviceID, do func(dm.DeviceID)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -72,7 +78,7 @@ func (r *retirement) add(id dm.DeviceID, do func(dm.DeviceID)) {
 		return
 	}
 	r.work = make(chan struct{})
-	go func() {
+	r.begin = time.AfterFunc(retireAfter, func() {
 		for {
 			next, ok := r.next()
 			if !ok {
@@ -80,7 +86,7 @@ func (r *retirement) add(id dm.DeviceID, do func(dm.DeviceID)) {
 			}
 			do(next)
 		}
-	}()
+	})
 }
 
 // next is the device whose turn it is, which stays in the list until it is canceled; without one the work has ended.
@@ -110,6 +116,9 @@ func (r *retirement) cancel(id dm.DeviceID) bool {
 func (r *retirement) wait() {
 	r.mu.Lock()
 	work := r.work
+	if work != nil && r.begin.Stop() {
+		r.begin.Reset(0)
+	}
 	r.mu.Unlock()
 	if work != nil {
 		<-work

@@ -3,6 +3,7 @@ package thinpool_test
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -42,6 +43,12 @@ func TestRetire(t *testing.T) {
 	require.NoError(t, p.Retire(t.Context(), 0), "one that is not active")
 	require.NoError(t, p.Retire(t.Context(), 1000), "one that does not exist")
 
+	t.Run("nobody waits", func(t *testing.T) {
+		_, err := p.Activate(t.Context(), 0, o)
+		require.NoError(t, err)
+		require.NoError(t, p.Retire(t.Context(), 0))
+		require.Eventually(t, func() bool { return len(active()) == 0 }, 10*time.Second, time.Millisecond)
+	})
 	t.Run("wanted again", func(t *testing.T) {
 		for range 20 {
 			_, err := p.Activate(t.Context(), 0, o)
