@@ -12,10 +12,11 @@ import (
 
 // Bounds of the spares.
 const (
-	sparesEach  = 8  // made of one origin
-	sparesKinds = 8  // origins that spares are made of, the last used ones
-	sparesUses  = 2  // creations after which an origin is one of them: a pull makes one on each layer
-	sparesMost  = 32 // in total
+	sparesEach  = 8   // made of one origin
+	sparesKinds = 8   // origins that spares are made of, the last used ones
+	sparesUses  = 2   // creations after which an origin is one of them: a pull makes one on each layer
+	sparesMost  = 32  // in total
+	sparesIdle  = 100 // creations on others, after which the spares of an origin make room for those of another one
 )
 
 // sparesPause is how long nothing was created when the spares are made up to their full
@@ -48,6 +49,7 @@ type spares struct {
 type spareKind struct {
 	o     CreateOptions
 	uses  int
+	last  uint64 // creations of all kinds before its last use
 	ready []spare
 	// making is open while some are made of the origin, nil when none are.
 	making  chan struct{}
@@ -109,6 +111,8 @@ func (p *spares) pick(o CreateOptions) (s spare, ok bool) {
 	}
 	k := p.kind(o)
 	k.uses++
+	k.last = p.taken + p.missed
+	p.trim()
 	if len(k.ready) > 0 {
 		s, ok = k.ready[0], true
 		k.ready = k.ready[1:]
@@ -117,6 +121,7 @@ func (p *spares) pick(o CreateOptions) (s spare, ok bool) {
 		p.missed++
 	}
 	if len(k.ready) == 0 {
+		p.makeRoom(k)
 		p.start(k, false)
 	}
 	if p.pause == nil {
@@ -129,7 +134,7 @@ func (p *spares) pick(o CreateOptions) (s spare, ok bool) {
 
 // start has a kind made up to its full number, if it is used often enough.
 func (p *spares) start(k *spareKind, inPause bool) {
-	if !p.on || k.uses < sparesUses || k.making != nil {
+	if !p.on || !k.often() || k.making != nil {
 		return
 	}
 	if n := min(failpoint.Most(sparesEach)-len(k.ready), sparesMost-p.count()); n > 0 {
@@ -179,27 +184,66 @@ func (p *spares) give(o CreateOptions, id VolumeID) {
 	defer p.mu.Unlock()
 	if p.on && p.count() < sparesMost {
 		k := p.kind(o)
+		k.last = p.taken + p.missed
 		k.ready = append(k.ready, spare{id: id})
+		p.trim()
 		return
 	}
 	p.makers.Go(func() { _ = p.store.abandon(context.Background(), []VolumeID{id}) }) // what fails goes at the next open
 }
 
-// kind finds the kind of spares that a creation needs and puts it in front. The one
-// that was used the longest time ago goes when there are too many.
+// kind finds the kind of spares that a creation needs and puts it in front.
 func (p *spares) kind(o CreateOptions) *spareKind {
 	at := slices.IndexFunc(p.kinds, func(k *spareKind) bool { return k.o == o })
 	k := &spareKind{o: o}
 	if at >= 0 {
 		k = p.kinds[at]
 		p.kinds = slices.Delete(p.kinds, at, at+1)
-	} else if last := len(p.kinds) - 1; last+1 >= sparesKinds && p.kinds[last].making == nil {
-		ready := p.kinds[last].ready
-		p.kinds = p.kinds[:last]
-		p.makers.Go(func() { _ = p.abandon(context.Background(), ready) }) // what fails goes at the next open
 	}
 	p.kinds = slices.Insert(p.kinds, 0, k)
 	return k
+}
+
+// often says whether a kind is used often enough to have spares made of it.
+func (k *spareKind) often() bool { return k.uses >= sparesUses }
+
+// trim lets the kind go that was used the longest time ago where there are too many, but the one in front. Those that are used often are
+// counted apart from the others: a pull uses each of its layers once, and costs nobody's image its spares.
+func (p *spares) trim() {
+	for _, often := range []bool{true, false} {
+		n, oldest := 0, 0
+		for i, k := range p.kinds {
+			if k.often() != often {
+				continue
+			}
+			n++
+			if k.making == nil {
+				oldest = i
+			}
+		}
+		if n > sparesKinds && oldest > 0 {
+			p.dismiss(oldest)
+		}
+	}
+}
+
+// makeRoom lets those go that nobody has used for a while, the oldest first, until the kind in front, k, can have spares.
+func (p *spares) makeRoom(k *spareKind) {
+	if !k.often() || k.making != nil {
+		return
+	}
+	for i := len(p.kinds) - 1; i > 0 && p.count() >= sparesMost; i-- {
+		if old := p.kinds[i]; old.making == nil && k.last-old.last > sparesIdle {
+			p.dismiss(i)
+		}
+	}
+}
+
+// dismiss forgets a kind and removes its spares in the background.
+func (p *spares) dismiss(at int) {
+	ready := p.kinds[at].ready
+	p.kinds = slices.Delete(p.kinds, at, at+1)
+	p.makers.Go(func() { _ = p.abandon(context.Background(), ready) }) // what fails goes at the next open
 }
 
 // count is how many spares there are or will be.

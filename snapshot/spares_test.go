@@ -43,3 +43,54 @@ func TestSparesFail(t *testing.T) {
 		f.exact("after Close")
 	}
 }
+
+// hot has the store make spares of a layer, and waits until they are there.
+func (f *fixture) hot(layer string) {
+	f.t.Helper()
+	before := f.s.Spares().Ready
+	for range 2 {
+		f.container(layer)
+	}
+	require.Eventually(f.t, func() bool { return f.s.Spares().Ready == before+8 }, 20*time.Second, time.Millisecond)
+}
+
+// container makes one on a layer, and says whether a spare was taken for it.
+func (f *fixture) container(layer string) bool {
+	f.t.Helper()
+	before := f.s.Spares().Taken
+	_, err := f.s.Create(ctx, fmt.Sprint("container-", before+f.s.Spares().Missed), snapshot.CreateRequest{Parent: layer})
+	require.NoError(f.t, err)
+	return f.s.Spares().Taken > before
+}
+
+// TestSparesOutliveAPull: a container on each of many layers, one after the other, costs no others their spares.
+func TestSparesOutliveAPull(t *testing.T) {
+	f := newFixture(t)
+	f.s.KeepSpares()
+	layer := f.load("image", 1).Layers[0]
+	f.hot(layer)
+	for i := range 20 {
+		require.False(t, f.container(f.load(fmt.Sprint("pulled ", i), 100+i).Layers[0]))
+	}
+	require.True(t, f.container(layer))
+}
+
+// TestSparesMakeRoom: what nobody has used for a while gives way where there is no room for more, and no sooner.
+func TestSparesMakeRoom(t *testing.T) {
+	f := newFixture(t)
+	f.s.KeepSpares()
+	var layers []string
+	for i := range 5 {
+		layers = append(layers, f.load(fmt.Sprint("image ", i), 1+i).Layers[0])
+	}
+	full := layers[:4]
+	for _, layer := range full {
+		f.hot(layer)
+	}
+	for range 90 {
+		require.False(t, f.container(layers[4]), "there is no room")
+	}
+	require.Eventually(t, func() bool { return f.container(layers[4]) }, 20*time.Second, time.Millisecond)
+	require.False(t, f.container(layers[0]), "it was used the longest time ago")
+	require.True(t, f.container(layers[1]))
+}
