@@ -115,6 +115,15 @@ func (r *Report) LeaveOut(n NotRun) {
 	}
 }
 
+// Stopped notes that the run ended early. It returns the report, or nil if there is nothing in it, and the error.
+func (r *Report) Stopped(err error) (*Report, error) {
+	if len(r.Rows) == 0 {
+		return nil, err
+	}
+	r.LeaveOut(NotRun{Workload: "the rest", Reason: err.Error()})
+	return r, err
+}
+
 // DropEmptyParts takes out the parts in which nobody has anything but zeros: what
 // nobody does is not worth a row.
 func (r *Report) DropEmptyParts() {

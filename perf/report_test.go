@@ -2,6 +2,7 @@ package perf
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -95,4 +96,17 @@ func TestJSONLines(t *testing.T) {
 	again, err := Read(strings.NewReader(b.String()))
 	require.NoError(t, err)
 	assert.Equal(t, r, again)
+}
+
+// TestStopped: of a run that ended early the report says so, and there is none of one that measured nothing.
+func TestStopped(t *testing.T) {
+	broken := errors.New("the disk is gone")
+	r, err := (&Report{}).Stopped(broken)
+	require.ErrorIs(t, err, broken)
+	require.Nil(t, r)
+	r, err = exampleReport().Stopped(broken)
+	require.ErrorIs(t, err, broken)
+	var text strings.Builder
+	require.NoError(t, r.WriteText(&text))
+	require.Contains(t, text.String(), "- not run: the rest: the disk is gone\n")
 }

@@ -36,8 +36,9 @@ touched. What this kernel does not have is listed as not run; docs/performance.m
 what each row is and what is equal among the peers.
 
 Everything lies in a new directory below --dir, which is gone at the end, after
-Ctrl-C too. The whole takes long and up to 60 GB; --workloads, --peers, --rounds and
---size take parts, --enough and --fio-time less time.
+Ctrl-C too; what was measured by then is told, and written to --out. The whole takes
+long and up to 60 GB; --workloads, --peers, --rounds and --size take parts, --enough
+and --fio-time less time.
 
 Workloads: ` + join(matrix.WorkloadNames()) + `.
 Peers: ` + join(matrix.PeerNames()) + `.`,

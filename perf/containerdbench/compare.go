@@ -14,7 +14,7 @@ import (
 	"blockstore.dev/blockstore/perf"
 )
 
-// compare is the whole run.
+// compare is the whole run. What was measured until an error, or until an interruption, comes with it.
 func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 	var u perf.Undo
 	defer func() {
@@ -44,14 +44,15 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 		}
 		peers = append(peers, p)
 	}
-	if err := rounds(ctx, o, peers); err != nil {
-		return nil, err
-	}
+	err = rounds(ctx, o, peers)
 	scales(o, report)
-	if o.noCounts {
-		return report, nil
+	if err == nil && !o.noCounts {
+		err = counts(ctx, o, report, dir)
 	}
-	return report, counts(ctx, o, report, dir)
+	if err != nil {
+		return report.Stopped(err)
+	}
+	return report, nil
 }
 
 // scales says which rows differ in their scale only.

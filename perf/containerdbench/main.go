@@ -45,10 +45,10 @@ func run(ctx context.Context, args []string) error {
 		return countInside(ctx, o)
 	}
 	report, err := compare(ctx, o)
-	if err != nil {
+	if report == nil {
 		return err
 	}
-	return report.Deliver(os.Stdout, o.json, o.out)
+	return errors.Join(report.Deliver(os.Stdout, o.json, o.out), err)
 }
 
 // say tells a waiting person how far it is.

@@ -88,8 +88,9 @@ func TestInterrupted(t *testing.T) {
 	dir := perftest.WorkDir(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := compare(ctx, tiny(dir, "overlayfs", "native"))
+	report, err := compare(ctx, tiny(dir, "overlayfs", "native"))
 	require.ErrorIs(t, err, context.Canceled)
+	require.Nil(t, report, "nothing was measured")
 	perftest.NothingLeft(t, dir, "bstest-containerdbench-")
 }
 

@@ -13,7 +13,7 @@ import (
 	"blockstore.dev/blockstore/perf"
 )
 
-// compare is the whole run.
+// compare is the whole run. What was measured until an error, or until an interruption, comes with it.
 func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 	u := perf.Undo{Say: say}
 	defer func() { err = errors.Join(err, u.Run()) }()
@@ -39,6 +39,17 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 		}
 		peers = append(peers, p)
 	}
+	err = rounds(ctx, o, peers, large)
+	if err == nil && !o.noCounts {
+		err = count(ctx, report, peers, large)
+	}
+	if err != nil {
+		return report.Stopped(err)
+	}
+	return report, nil
+}
+
+func rounds(ctx context.Context, o options, peers []*peer, large largeImage) error {
 	for i := range max(o.rounds, o.vfsRounds) {
 		for _, p := range peers {
 			if i >= p.rounds() {
@@ -47,17 +58,14 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 			say("round %d of %s", i+1, p.name)
 			begin := time.Now()
 			if err := p.round(ctx, large); err != nil {
-				return nil, fmt.Errorf("%s, round %d: %w\nthe end of dockerd's log:\n%s", p.name, i+1, err, p.daemon.tail())
+				return fmt.Errorf("%s, round %d: %w\nthe end of dockerd's log:\n%s", p.name, i+1, err, p.daemon.tail())
 			}
 			say("round %d of %s took %s", i+1, p.name, time.Since(begin).Round(time.Second))
 		}
 		// Who begins has what the round before left to do in the background.
 		slices.Reverse(peers)
 	}
-	if o.noCounts {
-		return report, nil
-	}
-	return report, count(ctx, report, peers, large)
+	return nil
 }
 
 // say tells a waiting person how far it is.

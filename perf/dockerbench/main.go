@@ -34,8 +34,8 @@ func run(ctx context.Context, args []string) error {
 		return errors.New("it starts daemons and mounts file systems: it needs root")
 	}
 	report, err := compare(ctx, o)
-	if err != nil {
+	if report == nil {
 		return err
 	}
-	return report.Deliver(os.Stdout, o.json, o.out)
+	return errors.Join(report.Deliver(os.Stdout, o.json, o.out), err)
 }

@@ -26,7 +26,7 @@ type bench struct {
 
 // Run measures, and returns what it found. A workload that fails is listed as not run, with
 // its reason, and the others are measured still; the report comes with an error then. After
-// an interruption there is none. In neither case is anything left of the run.
+// an interruption it has what was measured by then, and is nil if that is nothing. In neither case is anything left of the run.
 func Run(ctx context.Context, o Options) (_ *perf.Report, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -48,10 +48,10 @@ func Run(ctx context.Context, o Options) (_ *perf.Report, err error) {
 		return nil, err
 	}
 	err = b.runAll(ctx)
-	if ctx.Err() != nil {
-		return nil, err
-	}
 	b.aim()
+	if ctx.Err() != nil {
+		return b.report.Stopped(err)
+	}
 	return b.report, err
 }
 
@@ -59,12 +59,15 @@ func Run(ctx context.Context, o Options) (_ *perf.Report, err error) {
 func (b *bench) runAll(ctx context.Context) error {
 	var failed []error
 	for _, w := range b.workloads {
-		if err := b.run(ctx, w); err != nil {
+		err := b.run(ctx, w)
+		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", w.name, err))
-			b.report.NotRun = append(b.report.NotRun, perf.NotRun{Workload: w.name, Reason: "it failed: " + err.Error()})
 		}
 		if ctx.Err() != nil {
 			break
+		}
+		if err != nil {
+			b.report.NotRun = append(b.report.NotRun, perf.NotRun{Workload: w.name, Reason: "it failed: " + err.Error()})
 		}
 		if b.o.Finished != nil {
 			b.o.Finished(b.report, w.name)

@@ -170,20 +170,22 @@ func TestCounts(t *testing.T) {
 	assert.False(t, report.Has(reopen+": programs started"), "opening a store starts no program, and what nobody does has no row")
 }
 
-// TestInterrupted: what was made by then is taken back.
+// TestInterrupted: what was made by then is taken back, and what was measured by then is told.
 func TestInterrupted(t *testing.T) {
 	dir := perftest.WorkDir(t)
 	perftest.Needs(t, btrfs.Kind{})
 	ctx, cancel := context.WithCancel(t.Context())
 	o := tiny(dir)
-	o.Workloads = []string{"W1"}
+	o.Workloads, o.Rounds = []string{"W1", "W2"}, 2
 	o.Watch = func(p Progress) {
-		if p.Done > 2 {
+		if strings.Contains(p.Doing, "round 2 of 2") {
 			cancel()
 		}
 	}
-	_, err := Run(ctx, o)
+	report, err := Run(ctx, o)
 	require.ErrorIs(t, err, context.Canceled)
+	require.NotEmpty(t, report.Rows)
+	require.Contains(t, report.NotRun, perf.NotRun{Workload: "the rest", Reason: "W1: " + context.Canceled.Error()})
 	perftest.NothingLeft(t, dir, "bstest-matrix-")
 }
 
