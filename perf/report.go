@@ -185,19 +185,31 @@ func (r *Report) WriteJSON(w io.Writer) error {
 // Deliver writes the report as a program's flags ask for it: for people or as JSON
 // to w, and as JSON into a file too unless its name is "".
 func (r *Report) Deliver(w io.Writer, asJSON bool, file string) error {
-	if file != "" {
-		f, err := os.Create(file)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(r.WriteJSON(f), f.Close()); err != nil {
-			return err
-		}
+	if err := r.save(file); err != nil {
+		return err
 	}
 	if asJSON {
 		return r.WriteJSON(w)
 	}
 	return r.WriteText(w)
+}
+
+// Keep writes what has been measured so far into the file that Deliver writes at the end: a machine may go before.
+func (r *Report) Keep(file string) error {
+	soFar := *r
+	soFar.NotRun = append(slices.Clone(r.NotRun), NotRun{Workload: "the rest", Reason: "the run has not come to its end"})
+	return soFar.save(file)
+}
+
+func (r *Report) save(file string) error {
+	if file == "" {
+		return nil
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.WriteJSON(f), f.Close())
 }
 
 // WriteText writes the report for people, with a Markdown table: it can be read

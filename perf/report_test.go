@@ -3,6 +3,9 @@ package perf
 import (
 	"encoding/json"
 	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -109,4 +112,23 @@ func TestStopped(t *testing.T) {
 	var text strings.Builder
 	require.NoError(t, r.WriteText(&text))
 	require.Contains(t, text.String(), "- not run: the rest: the disk is gone\n")
+}
+
+// TestKeep: what is kept of a run can be read, says that it is not all, and is no part of what is delivered.
+func TestKeep(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.json")
+	r := exampleReport()
+	require.NoError(t, r.Keep(""))
+	require.NoError(t, r.Keep(file))
+	read := func() Report {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var got Report
+		require.NoError(t, json.Unmarshal(text, &got))
+		return got
+	}
+	require.Equal(t, "the rest", read().NotRun[0].Workload)
+	require.Len(t, read().Rows, len(r.Rows))
+	require.NoError(t, r.Deliver(io.Discard, false, file))
+	require.Empty(t, read().NotRun)
 }

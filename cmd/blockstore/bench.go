@@ -91,10 +91,15 @@ func (a *app) bench(ctx context.Context, o benchOptions) error {
 		}
 		o.Counter = []string{self, "bench", benchInside}
 	}
+	finished := func(*perf.Report, string) {}
 	if !a.json {
 		shown := &benchProgress{w: a.stderr, terminal: isTerminal(a.stderr)}
-		o.Watch, o.Finished = shown.at, shown.finished
+		o.Watch, finished = shown.at, shown.finished
 		defer shown.clear()
+	}
+	o.Finished = func(r *perf.Report, workload string) {
+		_ = r.Keep(o.out) // what fails fails at the end, too, and is told
+		finished(r, workload)
 	}
 	report, err := matrix.Run(ctx, o.Options)
 	if report == nil {

@@ -44,7 +44,7 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 		}
 		peers = append(peers, p)
 	}
-	err = rounds(ctx, o, peers)
+	err = rounds(ctx, o, report, peers)
 	scales(o, report)
 	if err == nil && !o.noCounts {
 		err = counts(ctx, o, report, dir)
@@ -73,7 +73,7 @@ func scales(o options, report *perf.Report) {
 }
 
 // rounds are the recorded ones and those before them.
-func rounds(ctx context.Context, o options, peers []*peer) error {
+func rounds(ctx context.Context, o options, report *perf.Report, peers []*peer) error {
 	for i := range o.warmUp + o.rounds {
 		for _, p := range peers {
 			what := fmt.Sprintf("round %d of %s", i+1-o.warmUp, p.name)
@@ -85,6 +85,9 @@ func rounds(ctx context.Context, o options, peers []*peer) error {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			say("%s took %s", what, time.Since(begin).Round(time.Second/10))
+		}
+		if err := report.Keep(o.out); err != nil {
+			return err
 		}
 		peers = turned(peers)
 	}

@@ -39,7 +39,7 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 		}
 		peers = append(peers, p)
 	}
-	err = rounds(ctx, o, peers, large)
+	err = rounds(ctx, o, report, peers, large)
 	if err == nil && !o.noCounts {
 		err = count(ctx, report, peers, large)
 	}
@@ -49,7 +49,7 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 	return report, nil
 }
 
-func rounds(ctx context.Context, o options, peers []*peer, large largeImage) error {
+func rounds(ctx context.Context, o options, report *perf.Report, peers []*peer, large largeImage) error {
 	for i := range max(o.rounds, o.vfsRounds) {
 		for _, p := range peers {
 			if i >= p.rounds() {
@@ -61,6 +61,9 @@ func rounds(ctx context.Context, o options, peers []*peer, large largeImage) err
 				return fmt.Errorf("%s, round %d: %w\nthe end of dockerd's log:\n%s", p.name, i+1, err, p.daemon.tail())
 			}
 			say("round %d of %s took %s", i+1, p.name, time.Since(begin).Round(time.Second))
+		}
+		if err := report.Keep(o.out); err != nil {
+			return err
 		}
 		// Who begins has what the round before left to do in the background.
 		slices.Reverse(peers)
