@@ -13,10 +13,10 @@ import (
 // Bounds of the spares.
 const (
 	sparesEach  = 8   // made of one origin
-	sparesKinds = 8   // origins that spares are made of, the last used ones
+	sparesKinds = 8   // origins that spares are made of, the last used ones, and as many that are not used often
 	sparesUses  = 2   // creations after which an origin is one of them: a pull makes one on each layer
 	sparesMost  = 32  // in total
-	sparesIdle  = 100 // creations on others, after which the spares of an origin make room for those of another one
+	sparesIdle  = 100 // creations without one of an origin, after which its spares make room for those of another
 )
 
 // sparesPause is how long nothing was created when the spares are made up to their full
