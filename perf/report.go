@@ -194,11 +194,23 @@ func (r *Report) Deliver(w io.Writer, asJSON bool, file string) error {
 	return r.WriteText(w)
 }
 
-// Keep writes what has been measured so far into the file that Deliver writes at the end: a machine may go before.
+// Keep writes what has been measured so far, if anything, into the file that Deliver writes at the end: a machine may go before. It is there
+// whole or not at all. What is no file, as a pipe, has the end alone.
 func (r *Report) Keep(file string) error {
+	if info, err := os.Stat(file); file == "" || err == nil && !info.Mode().IsRegular() {
+		return nil
+	}
 	soFar := *r
-	soFar.NotRun = append(slices.Clone(r.NotRun), NotRun{Workload: "the rest", Reason: "the run has not come to its end"})
-	return soFar.save(file)
+	soFar.NotRun = slices.Clone(r.NotRun)
+	kept, _ := soFar.Stopped(errors.New("the run has not come to its end"))
+	if kept == nil {
+		return nil
+	}
+	part := file + ".new"
+	if err := kept.save(part); err != nil {
+		return errors.Join(err, os.Remove(part))
+	}
+	return os.Rename(part, file)
 }
 
 func (r *Report) save(file string) error {

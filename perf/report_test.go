@@ -119,7 +119,12 @@ func TestKeep(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
 	r := exampleReport()
 	require.NoError(t, r.Keep(""))
+	require.NoError(t, (&Report{}).Keep(file))
+	require.NoFileExists(t, file, "there is nothing to keep")
+	require.NoError(t, r.Keep(os.DevNull))
+	require.NoFileExists(t, os.DevNull+".new")
 	require.NoError(t, r.Keep(file))
+	require.NoFileExists(t, file+".new")
 	read := func() Report {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)

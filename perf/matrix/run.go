@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,8 +50,8 @@ func Run(ctx context.Context, o Options) (_ *perf.Report, err error) {
 	}
 	err = b.runAll(ctx)
 	b.aim()
-	if ctx.Err() != nil {
-		return b.report.Stopped(err)
+	if stopped := ctx.Err(); stopped != nil {
+		return b.report.Stopped(cmp.Or(err, stopped)) // it need not have failed anything
 	}
 	return b.report, err
 }

@@ -172,21 +172,28 @@ func TestCounts(t *testing.T) {
 
 // TestInterrupted: what was made by then is taken back, and what was measured by then is told.
 func TestInterrupted(t *testing.T) {
-	dir := perftest.WorkDir(t)
-	perftest.Needs(t, btrfs.Kind{})
-	ctx, cancel := context.WithCancel(t.Context())
-	o := tiny(dir)
-	o.Workloads, o.Rounds = []string{"W1", "W2"}, 2
-	o.Watch = func(p Progress) {
-		if strings.Contains(p.Doing, "round 2 of 2") {
-			cancel()
-		}
+	for when, reason := range map[string]string{
+		"round 2 of 2":         "W1: context canceled",
+		"cleaning up after W1": "context canceled", // between two workloads
+	} {
+		t.Run(when, func(t *testing.T) {
+			dir := perftest.WorkDir(t)
+			perftest.Needs(t, btrfs.Kind{})
+			ctx, cancel := context.WithCancel(t.Context())
+			o := tiny(dir)
+			o.Workloads, o.Rounds = []string{"W1", "W2"}, 2
+			o.Watch = func(p Progress) {
+				if strings.Contains(p.Doing, when) {
+					cancel()
+				}
+			}
+			report, err := Run(ctx, o)
+			require.ErrorIs(t, err, context.Canceled)
+			require.NotEmpty(t, report.Rows)
+			require.Contains(t, report.NotRun, perf.NotRun{Workload: "the rest", Reason: reason})
+			perftest.NothingLeft(t, dir, "bstest-matrix-")
+		})
 	}
-	report, err := Run(ctx, o)
-	require.ErrorIs(t, err, context.Canceled)
-	require.NotEmpty(t, report.Rows)
-	require.Contains(t, report.NotRun, perf.NotRun{Workload: "the rest", Reason: "W1: " + context.Canceled.Error()})
-	perftest.NothingLeft(t, dir, "bstest-matrix-")
 }
 
 // TestOneFails: what one workload cannot do does not cost the others' figures.
