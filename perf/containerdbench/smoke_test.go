@@ -4,8 +4,10 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -91,6 +93,28 @@ func TestInterrupted(t *testing.T) {
 	report, err := compare(ctx, tiny(dir, "overlayfs", "native"))
 	require.ErrorIs(t, err, context.Canceled)
 	require.Nil(t, report, "nothing was measured")
+	perftest.NothingLeft(t, dir, "bstest-containerdbench-")
+}
+
+// TestInterruptedLater: what was measured by then is kept, and comes with the error.
+func TestInterruptedLater(t *testing.T) {
+	dir := perftest.WorkDir(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	o := tiny(dir, "overlayfs", "native")
+	o.rounds, o.out = 1_000_000, filepath.Join(t.TempDir(), "report.json")
+	go func() {
+		defer cancel()
+		for ctx.Err() == nil {
+			if _, err := os.Stat(o.out); err == nil {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	report, err := compare(ctx, o)
+	require.ErrorIs(t, err, context.Canceled)
+	require.True(t, report.Has(rowPrepare))
+	require.Len(t, report.NotRun, 1)
 	perftest.NothingLeft(t, dir, "bstest-containerdbench-")
 }
 
