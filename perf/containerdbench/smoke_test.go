@@ -6,12 +6,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"blockstore.dev/blockstore/perf"
 	"blockstore.dev/blockstore/perf/perftest"
 	"blockstore.dev/blockstore/snapshot/btrfs"
 	"blockstore.dev/blockstore/snapshot/thin"
@@ -102,16 +104,13 @@ func TestInterruptedLater(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	o := tiny(dir, "overlayfs", "native")
 	o.rounds, o.out = 1_000_000, filepath.Join(t.TempDir(), "report.json")
-	go func() {
-		defer cancel()
-		for ctx.Err() == nil {
-			if _, err := os.Stat(o.out); err == nil {
-				return
-			}
-			time.Sleep(time.Millisecond)
-		}
-	}()
-	report, err := compare(ctx, o)
+	var report *perf.Report
+	var err error
+	var run sync.WaitGroup
+	run.Go(func() { report, err = compare(ctx, o) })
+	assert.Eventually(t, func() bool { _, err := os.Stat(o.out); return err == nil }, time.Minute, time.Millisecond)
+	cancel()
+	run.Wait()
 	require.ErrorIs(t, err, context.Canceled)
 	require.True(t, report.Has(rowPrepare))
 	require.Len(t, report.NotRun, 1)
