@@ -82,6 +82,9 @@ func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 	err := srv.Serve(l)
 	if !stop() {
 		<-stopped
+		if errors.Is(err, grpc.ErrServerStopped) { // before it had begun
+			err = nil
+		}
 	}
 	return errors.Join(err, d.differ.Close())
 }

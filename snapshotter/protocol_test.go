@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -139,6 +140,21 @@ func keys(t *testing.T, sn snapshots.Snapshotter) map[string]snapshots.Kind {
 		return nil
 	}))
 	return all
+}
+
+// TestEndedBeforeItBegan: a server that is told to end before it listens has ended well, whichever of both comes first.
+func TestEndedBeforeItBegan(t *testing.T) {
+	w := newWorld(t, directories())
+	for range 1000 {
+		door, err := New(w.store, Options{})
+		require.NoError(t, err)
+		l, err := net.Listen("unix", filepath.Join(w.dir, "other"))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.NoError(t, door.Serve(ctx, l))
+		require.ErrorIs(t, l.Close(), net.ErrClosed)
+	}
 }
 
 // TestScopesAreApart: containerd removes what it is shown and does not know.
