@@ -58,6 +58,20 @@ func ThisMachine(dir string) (Machine, error) {
 	return m, err
 }
 
+// onThisKernel is where a run takes place that is in no test machine.
+const onThisKernel = "on this machine's kernel"
+
+// Where ends a sentence: what kind of machine the run took place in.
+func (m Machine) Where() string {
+	switch {
+	case m.UML:
+		return "in User Mode Linux"
+	case strings.HasPrefix(m.Processor, "QEMU TCG"):
+		return "in a virtual machine, by emulation"
+	}
+	return onThisKernel
+}
+
 // processor finds the processor's name in the text of /proc/cpuinfo. User Mode
 // Linux names the kernel below it there.
 func processor(cpuinfo string) string {

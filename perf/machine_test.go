@@ -21,6 +21,19 @@ func TestProcessor(t *testing.T) {
 	}
 }
 
+func TestWhere(t *testing.T) {
+	for where, m := range map[string]Machine{
+		onThisKernel:                         {Processor: "Intel(R) Xeon(R) Processor"},
+		"in User Mode Linux":                 {Processor: "User Mode Linux on Linux", UML: true},
+		"in a virtual machine, by emulation": {Processor: "QEMU TCG CPU version 2.5+"},
+	} {
+		assert.Equal(t, where, m.Where())
+		for _, title := range []string{"Side by side " + onThisKernel + ", zfs", "Side by side " + where + ", zfs"} {
+			assert.Equal(t, "Side by side "+where+", zfs", (&Report{Title: title, Machine: m}).Heading())
+		}
+	}
+}
+
 func TestThisMachine(t *testing.T) {
 	m, err := ThisMachine(t.TempDir())
 	require.NoError(t, err)

@@ -43,6 +43,11 @@ type Report struct {
 	NotRun []NotRun `json:"not_run,omitempty"`
 }
 
+// Heading is the title. Programs of before November 29, 2026, put an emulated machine's report down as this machine's.
+func (r *Report) Heading() string {
+	return strings.Replace(r.Title, onThisKernel, r.Machine.Where(), 1)
+}
+
 // Workload is a part of a report: what was done, for people.
 type Workload struct {
 	Name  string `json:"name"`
@@ -228,7 +233,7 @@ func (r *Report) save(file string) error {
 // as it is and pasted into a document.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "## %s\n\n", r.Title)
+	fmt.Fprintf(&b, "## %s\n\n", r.Heading())
 	fmt.Fprintf(&b, "- command: `%s`, begun %s\n", strings.Join(r.Command, " "), r.Begun.Format("2006-01-02 15:04 MST"))
 	fmt.Fprintf(&b, "- machine: %s\n", r.Machine)
 	var versions []string

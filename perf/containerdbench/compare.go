@@ -112,12 +112,9 @@ func newReport(o options, dir string) (*perf.Report, error) {
 		}
 	}
 	r := &perf.Report{
-		Title: "containerd's snapshotters on this machine's kernel", Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
+		Title: "containerd's snapshotters " + m.Where(), Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
 		Against: []string{"overlayfs", overlayOnBtrfs, "native", "btrfs", "devmapper"}, Notes: notes(o), Quartiles: true,
 		Versions: versions(),
-	}
-	if m.UML {
-		r.Title = "containerd's snapshotters in User Mode Linux"
 	}
 	if i := slices.IndexFunc(o.snapshotters, isOurs); i >= 0 {
 		r.Subject = o.snapshotters[i]

@@ -87,7 +87,7 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 		}
 	}
 	r := &perf.Report{
-		Title: "Docker's storage drivers on this machine's kernel", Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
+		Title: "Docker's storage drivers " + m.Where(), Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
 		Against: []string{"overlay2", "devicemapper", "btrfs"},
 		Notes:   notes(o),
 		Versions: map[string]string{
@@ -95,9 +95,6 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 			"docker":  versionOf(ctx, o.docker, "--version"),
 			"runc":    versionOf(ctx, "runc", "--version"),
 		},
-	}
-	if m.UML {
-		r.Title = "Docker's storage drivers in User Mode Linux"
 	}
 	for _, name := range o.drivers {
 		if strings.HasPrefix(name, ours) && r.Subject == "" {

@@ -98,8 +98,8 @@ func caption(name string, r *perf.Report) []string {
 		what = "markers: medians; strokes through them: quartiles"
 	}
 	kernel, _, _ := strings.Cut(r.Machine.Kernel, " #")
-	if r.Machine.UML {
-		kernel += ", User Mode Linux"
+	if where, ok := strings.CutPrefix(r.Machine.Where(), "in "); ok {
+		kernel += ", " + where
 	}
 	run := []string{name, r.Begun.UTC().Format("2006-01-02"), kernel, fmt.Sprintf("%d CPUs", r.Machine.CPUs)}
 	if version := strings.Fields(strings.TrimPrefix(r.Versions["blockstore"], "blockstore ")); len(version) > 0 {

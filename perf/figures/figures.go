@@ -82,7 +82,7 @@ func section(b *strings.Builder, name string, r *perf.Report, folded bool) error
 	if len(rows) == 0 {
 		return errors.New("it has none of the rows that are shown")
 	}
-	fmt.Fprintf(b, "\n### %s\n\n", r.Title)
+	fmt.Fprintf(b, "\n### %s\n\n", r.Heading())
 	fmt.Fprintf(b, "- [all samples](%s), of `%s`, begun %s\n", path.Join("perf/figures", name), strings.Join(r.Command, " "), r.Begun.UTC().Format("2006-01-02 15:04 MST"))
 	fmt.Fprintf(b, "- %s\n", r.Machine)
 	fmt.Fprintf(b, "- %s\n", facts(r.Environment, ": "))

@@ -20,11 +20,8 @@ func (b *bench) begin(ctx context.Context) error {
 		return err
 	}
 	b.report = &perf.Report{
-		Title: "Side by side on this machine's kernel", Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
+		Title: "Side by side " + m.Where(), Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
 		Quartiles: true, Intervals: true, Environment: perf.Environment(), Notes: notes(),
-	}
-	if m.UML {
-		b.report.Title = "Side by side in User Mode Linux"
 	}
 	if err := b.chooseWorkloads(); err != nil {
 		return err

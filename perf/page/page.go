@@ -83,7 +83,7 @@ func newCell(class, text string) cell {
 
 func newPart(r *perf.Report, n int) (part, error) {
 	p := part{
-		ID: fmt.Sprintf("run%d", n+1), Title: r.Title, Subject: r.Subject, Facts: facts(r), Columns: r.Columns,
+		ID: fmt.Sprintf("run%d", n+1), Title: r.Heading(), Subject: r.Subject, Facts: facts(r), Columns: r.Columns,
 		Notes: r.Notes, NotRun: r.NotRun,
 	}
 	for _, t := range r.Targets {
