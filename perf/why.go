@@ -65,6 +65,14 @@ var reasons = []reason{
 		"the unpacker waits for the disk after each file, which takes longer on btrfs and on a thin pool than on ext4 alone, and each layer is on the disk when it is committed, which overlayfs leaves to the kernel",
 	},
 	{
+		regexp.MustCompile(`unpack of the real image: `),
+		"each block that a file gets is new to the thin pool, and is entered into its metadata before it is written: devmapper waits as long for that",
+	},
+	{
+		regexp.MustCompile(`prepare with \d+ snapshots present`),
+		"all that grows with the snapshots is the depth of the catalog's tree: one prepare differs from the next by more",
+	},
+	{
 		regexp.MustCompile(`faster than devmapper`),
 		"seen in test machines only, User Mode Linux and emulation, where by strace the ioctls and the waits for the disk are the smaller part of it, and what a process's system calls cost the larger",
 	},
