@@ -3,6 +3,7 @@ package zfsds
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,9 +56,30 @@ func TestChanges(t *testing.T) {
 	for range w.Changes(ctx, from, to) { // one is enough
 		break
 	}
+	for range w.Rewritten(ctx, from, to) {
+		break
+	}
+	var rewritten []uint64
+	last := uint64(0)
+	for objects, err := range w.Rewritten(ctx, from, to) {
+		require.NoError(t, err)
+		require.True(t, last < objects.First && objects.First <= objects.Last, "in order: %v", objects)
+		for last = objects.First; last < objects.Last; last++ {
+			rewritten = append(rewritten, last)
+		}
+		rewritten = append(rewritten, last)
+	}
+	for c, err := range w.Changes(ctx, from, to) {
+		require.NoError(t, err)
+		require.Equal(t, c.New != nil, slices.Contains(rewritten, c.Object), "%v", c.New)
+	}
+	require.Less(t, len(rewritten), 100, "of more than a hundred")
 	require.Empty(t, w.changed(t, from, w.snap(t, fs+"@same")))
 	other := w.snap(t, w.create(t, "other")+"@s")
 	for _, err := range w.Changes(ctx, other, to) {
+		require.ErrorIs(t, err, ErrInvalid, "unrelated")
+	}
+	for _, err := range w.Rewritten(ctx, other, to) {
 		require.ErrorIs(t, err, ErrInvalid, "unrelated")
 	}
 	for _, err := range w.Changes(ctx, fs+"@none", to) {

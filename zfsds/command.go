@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/ioctl"
 )
 
 // commands is the way by zfs(8) and zpool(8).
@@ -235,5 +237,11 @@ func (*commands) sync(ctx context.Context, pool string) error {
 
 // compare: zfs diff wants everything mounted, and leaves out names of files with several.
 func (*commands) compare(context.Context, string, string, func(Change) bool) error {
-	return fmt.Errorf("%w: comparing snapshots by command (%w)", ErrNotSupported, unix.ENOSYS)
+	return errCompareCommand
 }
+
+func (*commands) rewritten(context.Context, string, string, func(ioctl.ZFSDiffRecord) error) error {
+	return errCompareCommand
+}
+
+var errCompareCommand = fmt.Errorf("%w: comparing snapshots by command (%w)", ErrNotSupported, unix.ENOSYS)
