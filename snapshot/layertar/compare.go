@@ -189,7 +189,7 @@ func (c *comparer) names(dir pair) (lower, upper []dirent, err error) {
 	slices.SortFunc(upper, dirent.compare)
 	switch {
 	case !dir.lower.there:
-	case dir.alike || c.untouched(dir):
+	case c.sameNames(dir):
 		lower = upper
 	default:
 		if lower, err = readDir(dir.lower.fd); err != nil {
@@ -199,6 +199,9 @@ func (c *comparer) names(dir pair) (lower, upper []dirent, err error) {
 	}
 	return lower, upper, nil
 }
+
+// sameNames says that a directory has the same names in both trees, so that they are read once.
+func (c *comparer) sameNames(dir pair) bool { return dir.alike || c.untouched(dir) }
 
 // below is the path of a name in it.
 func (p pair) below(name string) string {
@@ -241,7 +244,11 @@ func (c *comparer) join(dir pair, lower, upper []dirent) (pairs []pair, same int
 		p := pair{}
 		if inLower {
 			name, lower = lower[0].name, lower[1:]
-			if p.lower, err = inspect(dir.lower.fd, name); err != nil {
+			p.lower, err = inspect(dir.lower.fd, name)
+			if errors.Is(err, ErrChanged) && c.sameNames(dir) { // upper has got the name since it was said to be the same
+				err = nil
+			}
+			if err != nil {
 				return nil, 0, err
 			}
 		}

@@ -1,6 +1,8 @@
 package layertar
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +39,25 @@ func TestUntouched(t *testing.T) {
 		tt.upper(&p.upper.st)
 		require.Equal(t, tt.want, c.untouched(p), tt.name)
 	}
+}
+
+// TestNameSinceThen: in a container that is compared while it runs, a directory gets a name after it was said to be what it was.
+func TestNameSinceThen(t *testing.T) {
+	lower, upper := t.TempDir(), t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(upper, "new"), nil, 0o600))
+	dir := pair{path: ".", alike: true}
+	var err error
+	dir.lower, err = openHalf(unix.AT_FDCWD, lower, 0)
+	require.NoError(t, err)
+	defer unix.Close(dir.lower.fd)
+	dir.upper, err = openHalf(unix.AT_FDCWD, upper, 0)
+	require.NoError(t, err)
+	defer unix.Close(dir.upper.fd)
+	c := &comparer{ctx: t.Context(), links: links{}}
+	require.NoError(t, c.walk(dir))
+	require.Len(t, c.records, 1)
+	require.Equal(t, "new", c.records[0].path)
+	require.Equal(t, Add, c.records[0].kind)
 }
 
 // TestRecordOrder: directories before what is in them, whiteouts first, names by bytes.
