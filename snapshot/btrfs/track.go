@@ -113,6 +113,9 @@ func (l *lineage) Same(inode uint64) bool {
 // Untouched says no more: of a directory above what was touched it says no.
 func (l *lineage) Untouched(inode uint64) bool { return l.Same(inode) }
 
+// Exact: the tree has each item's own transaction.
+func (*lineage) Exact() bool { return true }
+
 // Reveal adds a file with the directories above its names.
 func (l *lineage) Reveal(inode uint64) error {
 	return translate(l.climb(inode), "btrfs: find the names of inode %d", inode)

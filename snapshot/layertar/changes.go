@@ -65,6 +65,9 @@ type Lineage interface {
 	Untouched(inode uint64) bool
 	// Reveal ends both for a file of upper, and Same for the directories above all its names.
 	Reveal(inode uint64) error
+	// Exact says that what the lineage does not vouch for was written to, so that it is compared in full. Where it may be a
+	// mere neighbour of what was, change times decide, as they do without a lineage.
+	Exact() bool
 }
 
 // Changes lists the differences between two trees, sorted by path. lower may be

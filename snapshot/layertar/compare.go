@@ -212,10 +212,10 @@ func (p pair) below(name string) string {
 }
 
 // untouched tells whether a path is the same inode in the same state in two snapshots of one lineage.
-// Where an account tells what is the same, all else is compared in full.
+// Where an account tells exactly what is the same, all else is compared in full.
 func (c *comparer) untouched(p pair) bool {
 	l, u := &p.lower.st, &p.upper.st
-	if !c.opts.Snapshots || c.opts.Lineage != nil || l.Ino != u.Ino || l.Ctim != u.Ctim ||
+	if !c.opts.Snapshots || c.opts.Lineage != nil && c.opts.Lineage.Exact() || l.Ino != u.Ino || l.Ctim != u.Ctim ||
 		l.Mode != u.Mode || l.Size != u.Size || l.Mtim != u.Mtim {
 		return false
 	}

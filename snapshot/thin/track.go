@@ -76,6 +76,7 @@ type unchanged struct{}
 
 func (unchanged) Same(uint64) bool      { return true }
 func (unchanged) Untouched(uint64) bool { return true }
+func (unchanged) Exact() bool           { return true }
 
 func (unchanged) Reveal(inode uint64) error {
 	return fmt.Errorf("inode %d is to be looked at in a volume that is the same as another: %w", inode, snapshot.ErrCorrupt)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,8 @@ type driver struct {
 	root   dataset
 	gauge  *gauge.Gauge
 	tidy   tidiness
+	// instants counts the snapshots that volumes were looked at by.
+	instants atomic.Uint64
 }
 
 // loopDriver is one on a pool of our own, which can grow and be trimmed.

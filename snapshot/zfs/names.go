@@ -29,6 +29,13 @@ func (d dataset) made(origin, id snapshot.VolumeID) string {
 	return fmt.Sprintf("%s@%d", d.volume(origin), id)
 }
 
+// instantPrefix begins the names of snapshots that a volume is looked at by, for a moment.
+const instantPrefix = "look-"
+
+func (d dataset) instant(id snapshot.VolumeID, n uint64) string {
+	return fmt.Sprintf("%s@%s%d", d.volume(id), instantPrefix, n)
+}
+
 func (d dataset) ghost(id snapshot.VolumeID, guid uint64) string {
 	return fmt.Sprintf("%s/%s%d-%016x", d, ghostPrefix, id, guid)
 }

@@ -258,7 +258,8 @@ func (d *driver) dropStrays(ctx context.Context, id snapshot.VolumeID, volume st
 			return err
 		}
 		_, text, _ := strings.Cut(s.Name, "@")
-		if of, err := parseID(text); err == nil && of != id {
+		of, err := parseID(text)
+		if err == nil && of != id || strings.HasPrefix(text, instantPrefix) {
 			drop = append(drop, s.Name)
 		}
 	}

@@ -87,19 +87,25 @@ func (b *bare) sealed(v snapshot.Volume) snapshot.Volume {
 	return v
 }
 
-// write mounts a volume and writes to it.
-func (b *bare) write(v snapshot.Volume, name string, size int) {
+// with mounts a volume for the length of use.
+func (b *bare) with(v snapshot.Volume, use func(dir string)) {
 	b.t.Helper()
-	ms, err := b.Activate(b.t.Context(), v, false)
+	ms, err := b.Activate(b.t.Context(), v, v.Sealed)
 	require.NoError(b.t, err)
 	dir := b.t.TempDir()
 	require.NoError(b.t, mount.All(ms, dir))
+	defer func() { require.NoError(b.t, mount.Unmount(dir)) }()
+	use(dir)
+}
+
+// write mounts a volume and writes to it.
+func (b *bare) write(v snapshot.Volume, name string, size int) {
+	b.t.Helper()
 	content := make([]byte, size)
 	for i := range content { // no runs, no zeros: nothing that lz4 shrinks much
 		content[i] = byte(i*i>>7 ^ i*2654435761>>13)
 	}
-	require.NoError(b.t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
-	require.NoError(b.t, mount.Unmount(dir))
+	b.with(v, func(dir string) { require.NoError(b.t, os.WriteFile(filepath.Join(dir, name), content, 0o600)) })
 }
 
 // names lists what lies in the store's dataset, without the base.
@@ -272,7 +278,8 @@ func TestSweep(t *testing.T) {
 	ctx := t.Context()
 	layer := b.sealed(b.make(20, base))
 	c := b.make(21, layer)
-	require.NoError(t, b.zfs.Snapshot(ctx, nil, b.root.made(c.ID, 30))) // no volume 30 was made of it
+	require.NoError(t, b.zfs.Snapshot(ctx, nil, b.root.made(c.ID, 30)))   // no volume 30 was made of it
+	require.NoError(t, b.zfs.Snapshot(ctx, nil, b.root.instant(c.ID, 1))) // nor was it looked at to the end
 	ghost := b.make(22, layer)
 	require.NoError(t, b.zfs.Rename(ctx, b.root.volume(ghost.ID), b.root.ghost(ghost.ID, 7))) // and nothing is made of it
 	b.crash()
@@ -283,9 +290,11 @@ func TestSweep(t *testing.T) {
 	b.make(31, c)
 	require.NoError(t, b.Remove(ctx, 31))
 	require.Len(t, b.names(), 2)
-	_, err := b.zfs.Stat(ctx, b.root.made(c.ID, 30))
-	require.ErrorIs(t, err, zfsds.ErrNotFound)
-	_, err = b.zfs.Stat(ctx, b.root.seal(layer.ID))
+	for _, gone := range []string{b.root.made(c.ID, 30), b.root.instant(c.ID, 1)} {
+		_, err := b.zfs.Stat(ctx, gone)
+		require.ErrorIs(t, err, zfsds.ErrNotFound)
+	}
+	_, err := b.zfs.Stat(ctx, b.root.seal(layer.ID))
 	require.NoError(t, err)
 	require.NoError(t, b.Remove(ctx, c.ID, layer.ID))
 }

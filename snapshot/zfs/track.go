@@ -1,0 +1,93 @@
+package zfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/failpoint"
+	"blockstore.dev/blockstore/snapshot/layertar"
+	"blockstore.dev/blockstore/zfsds"
+)
+
+var _ snapshot.Tracker = (*driver)(nil)
+
+// mostRanges bounds what a lineage keeps in mind, 16 bytes each. Where more was written a walk takes no longer.
+const mostRanges = 1 << 18
+
+// Track asks the module which objects lie in blocks that were written since lower's seal was made. A volume that may be written
+// to is given a snapshot for that, which waits for a transaction group.
+func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, _ time.Time) (l layertar.Lineage, err error) {
+	if way, _ := d.zfs.Access(); way != zfsds.Ioctl {
+		return nil, cannotTell("the commands do not tell")
+	}
+	if len(above) == 0 {
+		return nil, cannotTell("there is nothing above volume %d", lower.ID)
+	}
+	if !lower.Sealed && lower.ID != snapshot.Base {
+		return nil, cannotTell("volume %d may be written to", lower.ID)
+	}
+	upper := above[len(above)-1]
+	to := d.root.seal(upper.ID)
+	if !upper.Sealed {
+		to = d.root.instant(upper.ID, d.instants.Add(1))
+		if err := d.writeOut(upper.ID); err != nil {
+			return nil, err
+		}
+		if err := d.snapshot(ctx, to); err != nil { // as in a full pool
+			return nil, cannotTell("volume %d gets no snapshot: %w", upper.ID, err)
+		}
+		failpoint.Hit("zfs: snapshot to look at made")
+		defer func() {
+			drop := d.zfs.DestroySnapshots(context.WithoutCancel(ctx), true, to)
+			d.tidy.leftIf(&drop)
+			err = errors.Join(err, translate(drop, "zfs: track the changes of volume %d", upper.ID))
+		}()
+	}
+	found := &lineage{}
+	for objects, err := range d.zfs.Rewritten(ctx, d.root.seal(lower.ID), to) {
+		switch {
+		case errors.Is(err, zfsds.ErrInvalid):
+			return nil, cannotTell("volumes %d and %d are not related: %w", lower.ID, upper.ID, err)
+		case err != nil:
+			return nil, translate(err, "zfs: track the changes of volume %d", upper.ID)
+		case len(found.rewritten) == mostRanges:
+			return nil, cannotTell("more than %d ranges of files were written", mostRanges)
+		}
+		found.rewritten = append(found.rewritten, objects)
+	}
+	return found, nil
+}
+
+func cannotTell(format string, args ...any) error {
+	return fmt.Errorf("zfs: "+format+", so what changed cannot be told: %w", append(args, snapshot.ErrNotSupported)...)
+}
+
+// lineage is the objects of a volume whose blocks were written, which have the inode numbers of files. Which names they have,
+// and so what is beneath a directory, it does not know.
+type lineage struct {
+	rewritten []zfsds.Objects // in order
+	revealed  map[uint64]bool
+}
+
+// Same is true of no inode, since it may be a directory.
+func (*lineage) Same(uint64) bool { return false }
+
+func (l *lineage) Untouched(inode uint64) bool {
+	i := sort.Search(len(l.rewritten), func(i int) bool { return l.rewritten[i].Last >= inode })
+	return (i == len(l.rewritten) || inode < l.rewritten[i].First) && !l.revealed[inode]
+}
+
+func (l *lineage) Reveal(inode uint64) error {
+	if l.revealed == nil {
+		l.revealed = map[uint64]bool{}
+	}
+	l.revealed[inode] = true
+	return nil
+}
+
+// Exact: a block has 32 of them.
+func (*lineage) Exact() bool { return false }

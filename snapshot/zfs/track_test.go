@@ -1,0 +1,150 @@
+package zfs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"blockstore.dev/blockstore/snapshot"
+	"blockstore.dev/blockstore/snapshot/drivertest"
+	"blockstore.dev/blockstore/snapshot/layertar"
+	"blockstore.dev/blockstore/snapshot/layertar/treetest"
+	"blockstore.dev/blockstore/zfsds"
+)
+
+// track compares two volumes by the driver's account, and sees that it tells what a walk tells. upper may be mounted, at dir.
+func (b *bare) track(t drivertest.Tester, lower, upper snapshot.Volume, frozenAt time.Time, dir string) {
+	t.Helper()
+	l, err := b.Track(b.t.Context(), lower, []snapshot.Volume{upper}, frozenAt)
+	require.NoError(t, err)
+	b.with(lower, func(below string) {
+		drivertest.TracksLikeWalk(t, below, dir, layertar.CompareOptions{Snapshots: true, FrozenAt: frozenAt, Lineage: l})
+	})
+}
+
+// TestTrack: what was written a moment ago is told of a volume that is mounted, which has no snapshot afterwards. What cannot be
+// told is not.
+func TestTrack(t *testing.T) {
+	b := newBare(t)
+	layer := b.make(1, base)
+	b.write(layer, "f", 1<<10)
+	layer = b.sealed(layer)
+	frozen := time.Now()
+	same := b.make(2, layer)
+	l, err := b.Track(t.Context(), layer, []snapshot.Volume{same}, frozen)
+	require.NoError(t, err)
+	require.Empty(t, l.(*lineage).rewritten)
+
+	upper := b.make(3, layer)
+	b.with(upper, func(dir string) {
+		f, err := os.OpenFile(filepath.Join(dir, "f"), os.O_WRONLY, 0)
+		require.NoError(t, err)
+		defer f.Close()
+		_, err = f.WriteAt([]byte("above"), 100)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "new"), nil, 0o600))
+		b.track(t, layer, upper, frozen, dir)
+		b.track(t, base, upper, time.Time{}, dir)
+	})
+	for s, err := range b.zfs.Snapshots(t.Context(), b.root.volume(upper.ID)) {
+		require.NoError(t, err)
+		t.Error("left: ", s.Name)
+	}
+
+	for name, v := range map[string][]snapshot.Volume{"nothing above": nil, "unrelated": {b.sealed(same)}} {
+		_, err := b.Track(t.Context(), b.sealed(b.make(4+snapshot.VolumeID(len(v)), base)), v, frozen)
+		require.ErrorIs(t, err, snapshot.ErrNotSupported, name)
+	}
+	_, err = b.Track(t.Context(), upper, []snapshot.Volume{same}, frozen)
+	require.ErrorIs(t, err, snapshot.ErrNotSupported, "it may be written to")
+}
+
+// TestTrackByCommand: the commands tell nothing, and make nothing for that.
+func TestTrackByCommand(t *testing.T) {
+	b := newBareBy(t, zfsds.CLI)
+	_, err := b.Track(t.Context(), base, []snapshot.Volume{b.make(1, base)}, time.Now())
+	require.ErrorIs(t, err, snapshot.ErrNotSupported)
+}
+
+// TestTrackLikeWalk: whatever was done to the files of a volume, and whether or not the lower one was changed a moment before.
+func TestTrackLikeWalk(t *testing.T) {
+	b := newBare(t)
+	const most = 10 // tries
+	tries, next := 0, snapshot.VolumeID(1)
+	rapid.Check(t, func(r *rapid.T) {
+		if tries++; tries > most {
+			return
+		}
+		chain := []snapshot.Volume{base}
+		var frozen []time.Time
+		layers := rapid.IntRange(2, 3).Draw(r, "layers")
+		for n := range layers {
+			frozen = append(frozen, time.Now())
+			v := b.make(next, chain[n])
+			next++
+			b.with(v, func(dir string) {
+				m := treetest.Mess{R: r, Dir: dir}
+				for range 1 + rapid.IntRange(0, 25).Draw(r, "steps") {
+					m.Step()
+				}
+				for i, lower := range chain {
+					if n == layers-1 {
+						b.track(r, lower, v, frozen[i], dir)
+					}
+				}
+			})
+			chain = append(chain, b.sealed(v))
+			if rapid.Bool().Draw(r, "settles") {
+				drivertest.ClockGoesOn(r)
+			}
+		}
+		top := chain[layers]
+		b.with(top, func(dir string) {
+			for i, lower := range chain[:layers] {
+				b.track(r, lower, top, frozen[i], dir)
+			}
+		})
+	})
+}
+
+// TestTrackCost: three changes among a thousand files cost a look at what was changed, at its neighbours and at the directories
+// above, and of all other directories at the names.
+func TestTrackCost(t *testing.T) {
+	b := newBare(t)
+	lower := b.make(1, base)
+	const dirs, files = 20, 50
+	b.with(lower, func(dir string) {
+		for i := range dirs {
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, fmt.Sprint(i), "e"), 0o755))
+			for j := range files {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i), "e", fmt.Sprint(j)), []byte("x"), 0o600))
+			}
+		}
+	})
+	lower = b.sealed(lower)
+	drivertest.ClockGoesOn(t)
+	frozen := time.Now()
+	upper := b.make(2, lower)
+	looked := 0
+	b.with(upper, func(dir string) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "2/e/3"), []byte("y"), 0o600))
+		require.NoError(t, os.Chmod(filepath.Join(dir, "3/e"), 0o700))
+		require.NoError(t, os.Remove(filepath.Join(dir, "4/e/5")))
+		l, err := b.Track(t.Context(), lower, []snapshot.Volume{upper}, frozen)
+		require.NoError(t, err)
+		b.with(lower, func(below string) {
+			all, err := layertar.Changes(t.Context(), below, dir, layertar.CompareOptions{
+				Snapshots: true, FrozenAt: frozen, Lineage: l, Looked: func(string) { looked++ },
+			})
+			require.NoError(t, err)
+			require.Len(t, all, 3+5, "with the directories above")
+		})
+	})
+	const block = 32 // objects: four were written, and one is gone
+	require.LessOrEqual(t, looked, 4*block+1)
+}
