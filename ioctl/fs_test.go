@@ -26,8 +26,9 @@ func TestFileSystemABI(t *testing.T) {
 		},
 	}.check(t)
 	// Their headers come with the kernel's sources (ext4) and with xfsprogs' development
-	// files; TestGrow tries them on real file systems.
+	// files; TestGrow and TestCheckpoint try them on real file systems.
 	require.EqualValues(t, 0x40086610, ext4IocResizeFs())
+	require.EqualValues(t, 0x4004662b, ext4IocCheckpoint())
 	require.EqualValues(t, 0x4010586e, xfsIocFsgrowfsdata())
 	require.EqualValues(t, 0x80705864, xfsIocFsgeometryV1())
 }
@@ -92,6 +93,17 @@ func TestGrow(t *testing.T) {
 			require.Greater(t, after.Blocks, before.Blocks*3/2)
 		})
 	}
+}
+
+// TestCheckpoint: what was written to a mounted ext4 is in its place on the device afterwards.
+func TestCheckpoint(t *testing.T) {
+	root := mountLoop(t, "ext4", "mkfs.ext4", "-q", "-b", "4096")
+	require.NoError(t, os.WriteFile(filepath.Join(root.Name(), "made"), nil, 0o600))
+	require.NoError(t, CheckpointExt4(root))
+	disk := filepath.Join(filepath.Dir(root.Name()), "bstest.img")
+	out, err := exec.CommandContext(t.Context(), "debugfs", "-R", "stat made", disk).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "Type: regular", "which it is in the journal at most without, for half a minute")
 }
 
 func TestFreezeTrimClone(t *testing.T) {

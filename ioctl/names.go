@@ -76,6 +76,7 @@ func fsNames() map[string]uintptr {
 	return map[string]uintptr{
 		"FIFREEZE": fiFreeze(), "FITHAW": fiThaw(), "FITRIM": fiTrim(), "FICLONE": fiClone(), "FICLONERANGE": fiCloneRange(),
 		"FS_IOC_GETVERSION": fsIocGetversion(), "FS_IOC_GETFLAGS": fsIocGetflags(), "EXT4_IOC_RESIZE_FS": ext4IocResizeFs(),
+		"EXT4_IOC_CHECKPOINT":   ext4IocCheckpoint(),
 		"XFS_IOC_FSGEOMETRY_V1": xfsIocFsgeometryV1(), "XFS_IOC_FSGROWFSDATA": xfsIocFsgrowfsdata(),
 	}
 }

@@ -38,7 +38,7 @@ const (
 // ext4MostGroups is more than a file system of 16 TiB has with the groups that mkfs makes, in descriptors of some MiB.
 const ext4MostGroups = 1 << 18
 
-// ext4FS is the layout of an ext4 that nobody writes to. The kernel has mounted it, and so checked what it consists of; it
+// ext4FS is the layout of an ext4. The kernel has mounted it, and so checked what it consists of; it
 // may be a stranger's all the same.
 type ext4FS struct {
 	r io.ReaderAt

@@ -47,9 +47,9 @@ func (*inodes) Exact() bool { return true }
 type span struct{ begin, end int64 }
 
 // compareInodes compares those of two ext4 on devices, the upper of which was a snapshot of the lower, and differs from
-// it in some spans, in order. Nobody may write to either. lower stopped changing at frozenAt. ErrNotSupported where it
-// cannot be told so.
-func compareInodes(ctx context.Context, lowerDevice, upperDevice string, differ []span, frozenAt time.Time) (_ *inodes, err error) {
+// it in some spans, in order. Nobody may write to lower, which stopped changing at frozenAt, and to upper only where it is live:
+// then it is mounted, and what was done since its checkpoint may be left out. ErrNotSupported where it cannot be told so.
+func compareInodes(ctx context.Context, lowerDevice, upperDevice string, differ []span, frozenAt time.Time, live bool) (_ *inodes, err error) {
 	c := inodeComparison{ctx: ctx, differ: differ, recent: frozenAt.Add(-layertar.ClockTick), found: &inodes{touched: map[uint64]bool{}}}
 	defer func() { err = errors.Join(err, c.lower.close(), c.upper.close()) }()
 	if err := errors.Join(c.lower.open(lowerDevice), c.upper.open(upperDevice)); err != nil {
@@ -57,7 +57,7 @@ func compareInodes(ctx context.Context, lowerDevice, upperDevice string, differ 
 	}
 	l, u := c.lower.fs, c.upper.fs
 	// Who had the device may have made another file system on it.
-	if l.dirty() || u.dirty() || !l.like(u) || l.blockSize != fsBlock {
+	if l.dirty() || u.dirty() && !live || !l.like(u) || l.blockSize != fsBlock {
 		return nil, fmt.Errorf("the file systems are not laid out alike, or are to be recovered: %w", snapshot.ErrNotSupported)
 	}
 	if c.lower.groups, err = l.groups(); err != nil {

@@ -98,7 +98,7 @@ func (m *images) differ(t drivertest.Tester, lower, upper int) (spans []span) {
 
 func (m *images) track(t drivertest.Tester, lower, upper int) (*inodes, error) {
 	t.Helper()
-	return compareInodes(t.Context(), m.files[lower], m.files[upper], m.differ(t, lower, upper), m.frozen[lower])
+	return compareInodes(t.Context(), m.files[lower], m.files[upper], m.differ(t, lower, upper), m.frozen[lower], false)
 }
 
 // TestInodesLikeWalk: whatever was done, the inodes tell what a walk over both trees tells, over one or several layers, and
@@ -264,7 +264,7 @@ func TestInodesRefused(t *testing.T) {
 			raw := bytes.Clone(whole)
 			copy(raw[c.at:], c.patch)
 			require.NoError(t, os.WriteFile(m.files[1], raw, 0o600))
-			_, err := compareInodes(t.Context(), m.files[0], m.files[1], []span{{0, imageSize}}, time.Now())
+			_, err := compareInodes(t.Context(), m.files[0], m.files[1], []span{{0, imageSize}}, time.Now(), false)
 			require.ErrorIs(t, err, c.want)
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"blockstore.dev/blockstore/ioctl"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/layertar"
 	"blockstore.dev/blockstore/thinpool/metadata"
@@ -14,14 +15,20 @@ var _ snapshot.Tracker = (*driver)(nil)
 
 // Track knows of two sealed volumes that map the same blocks that they are the same, file for file. On xfs sealing a volume
 // mounts it and so writes to it, and that is enough to differ; nothing else is known there. On ext4 it compares the inodes
-// in the blocks that differ.
+// in the blocks that differ. Those of an upper volume that may be written to it has written out before: until they are, who
+// makes, changes or removes a file there waits.
 func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, frozenAt time.Time) (layertar.Lineage, error) {
 	if len(above) == 0 {
 		return nil, fmt.Errorf("there is nothing above volume %d: %w", lower.ID, snapshot.ErrNotSupported)
 	}
 	upper := above[len(above)-1]
-	if !lower.Sealed && lower.ID != snapshot.Base || !upper.Sealed {
+	if !lower.Sealed && lower.ID != snapshot.Base || !upper.Sealed && d.config.FileSystem != ext4 {
 		return nil, fmt.Errorf("volume %d or %d may be written to: %w", lower.ID, upper.ID, snapshot.ErrNotSupported)
+	}
+	if !upper.Sealed {
+		if err := d.checkpoint(ctx, upper); err != nil {
+			return nil, fmt.Errorf("writing the inodes of volume %d out: %w: %w", upper.ID, snapshot.ErrNotSupported, err)
+		}
 	}
 	differ, err := d.differ(ctx, lower.ID, upper.ID)
 	if err != nil {
@@ -64,11 +71,24 @@ func (d *driver) compareInodes(ctx context.Context, lower, upper snapshot.Volume
 	if err != nil {
 		return nil, err
 	}
-	above, err := d.activate(ctx, upper, true)
+	above, err := d.activate(ctx, upper, upper.Sealed)
 	if err != nil {
 		return nil, err
 	}
-	return compareInodes(ctx, below.Path, above.Path, differ, frozenAt)
+	return compareInodes(ctx, below.Path, above.Path, differ, frozenAt, !upper.Sealed)
+}
+
+// checkpoint has the inodes of a volume that is mounted lie in their tables. It fails where that is mounted for reading, on an
+// old kernel, and where the pool has no room, which may be needed for a table's copy.
+func (d *driver) checkpoint(ctx context.Context, v snapshot.Volume) error {
+	if err := d.Room(ctx); err != nil {
+		return err
+	}
+	dev, err := d.activate(ctx, v, false)
+	if err != nil {
+		return err
+	}
+	return ext4.with(dev.Path, ioctl.CheckpointExt4)
 }
 
 // unchanged is the lineage of a volume that is what its origin is.

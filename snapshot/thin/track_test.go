@@ -1,6 +1,7 @@
 package thin_test
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -24,20 +25,25 @@ func (s *store) seal(v snapshot.Volume) snapshot.Volume {
 // track asks for the account of what differs between two volumes and, where there is one, sees that it tells what a walk tells.
 func (s *store) track(t drivertest.Tester, lower, upper snapshot.Volume, frozenAt time.Time) (err error) {
 	t.Helper()
+	s.with(upper, upper.Sealed, func(above string) { err = s.trackShown(t, lower, upper, frozenAt, above) })
+	return err
+}
+
+// trackShown is track for an upper volume that is mounted, at above.
+func (s *store) trackShown(t drivertest.Tester, lower, upper snapshot.Volume, frozenAt time.Time, above string) (err error) {
+	t.Helper()
 	s.with(lower, true, func(below string) {
-		s.with(upper, true, func(above string) {
-			var l layertar.Lineage
-			l, err = s.driver.(snapshot.Tracker).Track(s.t.Context(), lower, []snapshot.Volume{upper}, frozenAt)
-			if err == nil {
-				drivertest.TracksLikeWalk(t, below, above, layertar.CompareOptions{Snapshots: true, Lineage: l})
-			}
-		})
+		var l layertar.Lineage
+		l, err = s.driver.(snapshot.Tracker).Track(s.t.Context(), lower, []snapshot.Volume{upper}, frozenAt)
+		if err == nil {
+			drivertest.TracksLikeWalk(t, below, above, layertar.CompareOptions{Snapshots: true, Lineage: l})
+		}
 	})
 	return err
 }
 
 // TestTrack: of volumes that map the same blocks both file systems know that they are the same, of others ext4 knows which
-// files are, and of volumes that may be written to neither knows anything.
+// files are, of one that may be written to as well. Of what stands on such a one neither knows anything.
 func TestTrack(t *testing.T) {
 	fileSystems(t, func(t *testing.T, fs string) {
 		s := newStore(t, func(o *snapshot.InitOptions) { o.FileSystem = fs })
@@ -48,8 +54,9 @@ func TestTrack(t *testing.T) {
 		}
 		layer := s.create(16, s.base)
 		s.with(layer, false, func(dir string) { write(t, dir+"/f", "below") })
-		_, err := tracker.Track(t.Context(), s.base, []snapshot.Volume{layer}, time.Now())
-		require.ErrorIs(t, err, snapshot.ErrNotSupported, "it may be written to")
+		require.ErrorIs(t, s.track(t, s.base, layer, time.Now()), differing, "it may be written to")
+		_, err := tracker.Track(t.Context(), layer, []snapshot.Volume{s.create(15, layer)}, time.Now())
+		require.ErrorIs(t, err, snapshot.ErrNotSupported, "what is below may be written to")
 		layer = s.seal(layer)
 		require.ErrorIs(t, s.track(t, s.base, layer, time.Now()), differing)
 
@@ -70,7 +77,36 @@ func TestTrack(t *testing.T) {
 	})
 }
 
-// TestTrackLikeWalk: whatever was done to the files of a volume.
+// TestTrackMounted: what was done a moment ago to a volume that is mounted for writing is told, and of one that is mounted for
+// reading nothing is.
+func TestTrackMounted(t *testing.T) {
+	s := newStore(t)
+	layer := s.create(16, s.base)
+	s.with(layer, false, func(dir string) { write(t, dir+"/f", "below") })
+	layer = s.seal(layer)
+	drivertest.ClockGoesOn(t)
+	frozen := time.Now()
+	upper := s.create(17, layer)
+	s.with(upper, false, func(dir string) {
+		require.NoError(t, s.trackShown(t, layer, upper, frozen, dir))
+		f, err := os.OpenFile(dir+"/f", os.O_WRONLY, 0)
+		require.NoError(t, err)
+		defer f.Close()
+		_, err = f.WriteAt([]byte("B"), 0) // neither its size changes nor a directory
+		require.NoError(t, err)
+		require.NoError(t, s.trackShown(t, layer, upper, frozen, dir))
+		write(t, dir+"/new", "above")
+		require.NoError(t, os.Link(dir+"/f", dir+"/g"))
+		require.NoError(t, s.trackShown(t, layer, upper, frozen, dir))
+		require.NoError(t, os.Remove(dir+"/f"))
+		require.NoError(t, s.trackShown(t, layer, upper, frozen, dir))
+	})
+	s.with(upper, true, func(dir string) {
+		require.ErrorIs(t, s.trackShown(t, layer, upper, frozen, dir), snapshot.ErrNotSupported)
+	})
+}
+
+// TestTrackLikeWalk: whatever was done to the files of a volume, which may still be mounted.
 func TestTrackLikeWalk(t *testing.T) {
 	s := newStore(t)
 	const most = 6 // tries
@@ -89,6 +125,9 @@ func TestTrackLikeWalk(t *testing.T) {
 				m := treetest.Mess{R: r, Dir: dir}
 				for range 1 + rapid.IntRange(0, 25).Draw(r, "steps") {
 					m.Step()
+				}
+				for i, lower := range chain {
+					require.NoError(r, s.trackShown(r, lower, v, frozen[i], dir))
 				}
 			})
 			chain = append(chain, s.seal(v))
