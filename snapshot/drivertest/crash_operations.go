@@ -161,18 +161,15 @@ func operations() []operation {
 			undo: func(e *env) { e.remove("spare"); makeSpare(e) },
 		},
 		{
-			name: "CompareInstant",
-			do: func(e *env) error {
-				e.mount("kept")
-				c, err := e.s.Compare(e.ctx(), snapshot.CompareRequest{Name: "kept", Instant: true})
-				if err != nil {
-					return err
-				}
-				if err := c.Close(); err != nil {
-					return err
-				}
-				return e.s.Unmount(e.ctx(), "kept")
-			},
+			name:   "Compare",
+			do:     func(e *env) error { return crashCompare(e, false) },
+			passes: "compare.tracked",
+			done:   func(e *env) bool { return e.unmountLeft("kept") },
+			undo:   func(*env) {},
+		},
+		{
+			name:   "CompareInstant",
+			do:     func(e *env) error { return crashCompare(e, true) },
 			passes: "compare.volume",
 			done:   func(e *env) bool { return e.unmountLeft("kept") },
 			undo:   func(*env) {},
@@ -241,6 +238,23 @@ func (e *env) begun() []string {
 	records, err := filepath.Glob(filepath.Join(e.root, "begun", "*"))
 	e.ok(err)
 	return records
+}
+
+// crashCompare compares a container that is mounted with the layer that it stands on.
+func crashCompare(e *env, instant bool) error {
+	e.mount("kept")
+	in, err := e.s.Stat(e.ctx(), "kept")
+	if err != nil {
+		return err
+	}
+	c, err := e.s.Compare(e.ctx(), snapshot.CompareRequest{Name: "kept", Below: in.Parent, Instant: instant})
+	if err != nil {
+		return err
+	}
+	if err := c.Close(); err != nil {
+		return err
+	}
+	return e.s.Unmount(e.ctx(), "kept")
 }
 
 func crashFreeze(e *env) error {
