@@ -39,20 +39,7 @@ type Object struct {
 // clone of it. A directory changed when a name in it did. Nothing need be mounted. ErrInvalid for
 // unrelated snapshots; ErrNotSupported by CLI.
 func (h *Handle) Changes(ctx context.Context, from, to string) iter.Seq2[Change, error] {
-	return func(yield func(Change, error) bool) {
-		err := ready(ctx, checkSnapshot(from), checkSnapshot(to))
-		more := true
-		if err == nil {
-			err = h.compare(ctx, from, to, func(c Change) bool {
-				more = yield(c, nil)
-				return more
-			})
-			err = failure(opCompare, from+" with "+to, err)
-		}
-		if err != nil && more {
-			yield(Change{}, err)
-		}
-	}
+	return compared(ctx, from, to, h.compare)
 }
 
 // Objects are those from the number First to Last.
@@ -63,23 +50,24 @@ type Objects struct{ First, Last uint64 }
 // too, and up to 31 neighbours of each. That takes one request, and nothing need be mounted.
 // ErrInvalid for unrelated snapshots; ErrNotSupported by CLI.
 func (h *Handle) Rewritten(ctx context.Context, from, to string) iter.Seq2[Objects, error] {
-	return func(yield func(Objects, error) bool) {
+	return compared(ctx, from, to, h.rewritten)
+}
+
+// compared is what a way of comparing two snapshots yields.
+func compared[T any](ctx context.Context, from, to string, compare func(ctx context.Context, from, to string, yield func(T) bool) error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		err := ready(ctx, checkSnapshot(from), checkSnapshot(to))
 		more := true
 		if err == nil {
-			err = h.rewritten(ctx, from, to, func(r ioctl.ZFSDiffRecord) error {
-				if r.Type == ioctl.DDR_INUSE {
-					more = yield(Objects{r.First, r.Last}, nil)
-				}
-				if !more {
-					return errEnough
-				}
-				return nil
+			err = compare(ctx, from, to, func(found T) bool {
+				more = yield(found, nil)
+				return more
 			})
 			err = failure(opCompare, from+" with "+to, err)
 		}
 		if err != nil && more {
-			yield(Objects{}, err)
+			var none T
+			yield(none, err)
 		}
 	}
 }
@@ -87,8 +75,8 @@ func (h *Handle) Rewritten(ctx context.Context, from, to string) iter.Seq2[Objec
 // errEnough stops a comparison whose caller has seen enough.
 var errEnough = errors.New("enough")
 
-// rewritten calls each with records of ranges of objects: in use in to, or free there.
-func (k *kernel) rewritten(ctx context.Context, from, to string, each func(ioctl.ZFSDiffRecord) error) error {
+// diff calls each with records of ranges of objects: in use in to, or free there.
+func (k *kernel) diff(ctx context.Context, from, to string, each func(ioctl.ZFSDiffRecord) error) error {
 	err := piped(ctx, func(end *os.File) error { return records(end, each) }, func(end *os.File) error {
 		_, _, err := k.do(request{number: ioctl.ZFS_IOC_DIFF, name: to, value: from, fields: func(b *ioctl.ZFSBuffer) {
 			b.Cookie = uint64(end.Fd())
@@ -125,9 +113,18 @@ func records(r io.Reader, each func(ioctl.ZFSDiffRecord) error) error {
 	}
 }
 
+func (k *kernel) rewritten(ctx context.Context, from, to string, yield func(Objects) bool) error {
+	return k.diff(ctx, from, to, func(r ioctl.ZFSDiffRecord) error {
+		if r.Type == ioctl.DDR_INUSE && !yield(Objects{r.First, r.Last}) {
+			return errEnough
+		}
+		return nil
+	})
+}
+
 func (k *kernel) compare(ctx context.Context, from, to string, yield func(Change) bool) error {
 	c := &comparison{kernel: k, from: from, to: to, yield: yield}
-	return k.rewritten(ctx, from, to, func(r ioctl.ZFSDiffRecord) error { return c.objects(ctx, r) })
+	return k.diff(ctx, from, to, func(r ioctl.ZFSDiffRecord) error { return c.objects(ctx, r) })
 }
 
 type comparison struct {

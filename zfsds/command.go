@@ -13,8 +13,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"blockstore.dev/blockstore/ioctl"
 )
 
 // commands is the way by zfs(8) and zpool(8).
@@ -240,7 +238,7 @@ func (*commands) compare(context.Context, string, string, func(Change) bool) err
 	return errCompareCommand
 }
 
-func (*commands) rewritten(context.Context, string, string, func(ioctl.ZFSDiffRecord) error) error {
+func (*commands) rewritten(context.Context, string, string, func(Objects) bool) error {
 	return errCompareCommand
 }
 

@@ -8,8 +8,6 @@ import (
 	"iter"
 
 	"golang.org/x/sys/unix"
-
-	"blockstore.dev/blockstore/ioctl"
 )
 
 // Access is a way to speak to ZFS.
@@ -54,7 +52,7 @@ type backend interface {
 	send(ctx context.Context, w io.Writer, o SendOptions) error
 	receive(ctx context.Context, r io.Reader, o ReceiveOptions) error
 	compare(ctx context.Context, from, to string, yield func(Change) bool) error
-	rewritten(ctx context.Context, from, to string, each func(ioctl.ZFSDiffRecord) error) error
+	rewritten(ctx context.Context, from, to string, yield func(Objects) bool) error
 	sync(ctx context.Context, pool string) error
 	pools(ctx context.Context) ([]string, error)
 	pool(ctx context.Context, name string) (Pool, error)
