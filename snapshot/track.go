@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -28,6 +29,11 @@ func (s *Store) track(ctx context.Context, lower Volume, frozenAt time.Time, in 
 		return nil, nil
 	}
 	return l, err
+}
+
+// CannotTell is the error of a Tracker that cannot tell what changed, and why: an ErrNotSupported.
+func CannotTell(format string, args ...any) error {
+	return fmt.Errorf(format+", so what changed cannot be told: %w", append(args, ErrNotSupported)...)
 }
 
 // lineage is the volumes from above lower to a snapshot's own, the lowest first.

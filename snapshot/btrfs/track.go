@@ -3,7 +3,6 @@ package btrfs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"blockstore.dev/blockstore/btrfsvol"
@@ -21,7 +20,7 @@ const mostTracked = 1 << 18
 // lower have written. The tree tells of its past by itself: no record is kept for it.
 func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, _ time.Time) (layertar.Lineage, error) {
 	if len(above) == 0 {
-		return nil, cannotTell("there is nothing above volume %d", lower.ID)
+		return nil, snapshot.CannotTell("btrfs: there is nothing above volume %d", lower.ID)
 	}
 	top := above[len(above)-1]
 	if !lower.Sealed || !top.Sealed {
@@ -47,10 +46,6 @@ func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snaps
 	return l, nil
 }
 
-func cannotTell(format string, args ...any) error {
-	return fmt.Errorf("btrfs: "+format+", so what changed cannot be told: %w", append(args, snapshot.ErrNotSupported)...)
-}
-
 // follow makes sure that the volumes are snapshots of each other, and that lower has
 // not changed since; it gives the transaction that made the first of them.
 func (d *driver) follow(lower snapshot.Volume, above []snapshot.Volume) (upper btrfsvol.SubvolumeID, since btrfsvol.TransactionID, err error) {
@@ -63,7 +58,7 @@ func (d *driver) follow(lower snapshot.Volume, above []snapshot.Volume) (upper b
 		return 0, 0, translate(err, "btrfs: look for subvolumes within volume %d", lower.ID)
 	}
 	if len(nested) > 0 {
-		return 0, 0, cannotTell("volume %d has %d subvolumes in it, which its snapshots do not show", lower.ID, len(nested))
+		return 0, 0, snapshot.CannotTell("btrfs: volume %d has %d subvolumes in it, which its snapshots do not show", lower.ID, len(nested))
 	}
 	for below, i := bottom, 0; i < len(above); i++ {
 		s, err := d.stat(above[i].ID)
@@ -71,7 +66,7 @@ func (d *driver) follow(lower snapshot.Volume, above []snapshot.Volume) (upper b
 			return 0, 0, err
 		}
 		if s.ParentUUID != below.UUID {
-			return 0, 0, cannotTell("volume %d is not a snapshot of the one below it", above[i].ID)
+			return 0, 0, snapshot.CannotTell("btrfs: volume %d is not a snapshot of the one below it", above[i].ID)
 		}
 		if i == 0 {
 			since = s.Created
@@ -79,7 +74,7 @@ func (d *driver) follow(lower snapshot.Volume, above []snapshot.Volume) (upper b
 		below, upper = s, s.ID
 	}
 	if bottom.Changed > since {
-		return 0, 0, cannotTell("volume %d was written to later than its snapshot was taken", lower.ID)
+		return 0, 0, snapshot.CannotTell("btrfs: volume %d was written to later than its snapshot was taken", lower.ID)
 	}
 	return upper, since, nil
 }
@@ -87,7 +82,7 @@ func (d *driver) follow(lower snapshot.Volume, above []snapshot.Volume) (upper b
 func (d *driver) stat(id snapshot.VolumeID) (btrfsvol.Subvolume, error) {
 	s, err := d.fs.Stat(pathOf(id))
 	if errors.Is(err, btrfsvol.ErrNotFound) {
-		return s, cannotTell("volume %d is gone", id)
+		return s, snapshot.CannotTell("btrfs: volume %d is gone", id)
 	}
 	return s, translate(err, "btrfs: look at volume %d", id)
 }
@@ -127,10 +122,10 @@ func (l *lineage) note(c btrfsvol.Change) error {
 		return context.Cause(l.ctx)
 	}
 	if c.Kinds&btrfsvol.ChangedNested != 0 {
-		return cannotTell("a subvolume was made in the directory with inode %d", c.Inode)
+		return snapshot.CannotTell("btrfs: a subvolume was made in the directory with inode %d", c.Inode)
 	}
 	if len(l.known) >= mostTracked {
-		return cannotTell("more than %d files were changed", mostTracked)
+		return snapshot.CannotTell("btrfs: more than %d files were changed", mostTracked)
 	}
 	l.known[c.Inode] = false
 	if c.Kinds&btrfsvol.ChangedNew == 0 {

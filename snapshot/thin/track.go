@@ -19,15 +19,15 @@ var _ snapshot.Tracker = (*driver)(nil)
 // makes, changes or removes a file there waits.
 func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, frozenAt time.Time) (layertar.Lineage, error) {
 	if len(above) == 0 {
-		return nil, fmt.Errorf("there is nothing above volume %d: %w", lower.ID, snapshot.ErrNotSupported)
+		return nil, snapshot.CannotTell("there is nothing above volume %d", lower.ID)
 	}
 	upper := above[len(above)-1]
 	if !lower.Sealed && lower.ID != snapshot.Base || !upper.Sealed && d.config.FileSystem != ext4 {
-		return nil, fmt.Errorf("volume %d or %d may be written to: %w", lower.ID, upper.ID, snapshot.ErrNotSupported)
+		return nil, snapshot.CannotTell("volume %d or %d may be written to", lower.ID, upper.ID)
 	}
 	if !upper.Sealed {
 		if err := d.checkpoint(ctx, upper); err != nil {
-			return nil, fmt.Errorf("writing the inodes of volume %d out: %w: %w", upper.ID, snapshot.ErrNotSupported, err)
+			return nil, snapshot.CannotTell("the inodes of volume %d were not written out: %w", upper.ID, err)
 		}
 	}
 	differ, err := d.differ(ctx, lower.ID, upper.ID)
@@ -38,7 +38,7 @@ func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snaps
 		return unchanged{}, nil
 	}
 	if d.config.FileSystem != ext4 {
-		return nil, fmt.Errorf("volumes %d and %d differ somewhere: %w", lower.ID, upper.ID, snapshot.ErrNotSupported)
+		return nil, snapshot.CannotTell("volumes %d and %d differ somewhere", lower.ID, upper.ID)
 	}
 	l, err := d.compareInodes(ctx, lower, upper, differ, frozenAt)
 	if err != nil {

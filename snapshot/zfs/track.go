@@ -3,7 +3,6 @@ package zfs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sort"
 	"time"
 
@@ -22,23 +21,24 @@ const mostRanges = 1 << 18
 // to is given a snapshot for that, which waits for a transaction group.
 func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, _ time.Time) (l layertar.Lineage, err error) {
 	if way, _ := d.zfs.Access(); way != zfsds.Ioctl {
-		return nil, cannotTell("the commands do not tell")
+		return nil, snapshot.CannotTell("zfs: the commands do not tell")
 	}
 	if len(above) == 0 {
-		return nil, cannotTell("there is nothing above volume %d", lower.ID)
+		return nil, snapshot.CannotTell("zfs: there is nothing above volume %d", lower.ID)
 	}
 	if !lower.Sealed && lower.ID != snapshot.Base {
-		return nil, cannotTell("volume %d may be written to", lower.ID)
+		return nil, snapshot.CannotTell("zfs: volume %d may be written to", lower.ID)
 	}
 	upper := above[len(above)-1]
 	to := d.root.seal(upper.ID)
 	if !upper.Sealed {
 		to = d.root.instant(upper.ID, d.instants.Add(1))
-		if err := d.writeOut(upper.ID); err != nil {
-			return nil, err
+		err := d.writeOut(upper.ID)
+		if err == nil {
+			err = d.snapshot(ctx, to)
 		}
-		if err := d.snapshot(ctx, to); err != nil { // as in a full pool
-			return nil, cannotTell("volume %d gets no snapshot: %w", upper.ID, err)
+		if err != nil { // as in a full pool
+			return nil, snapshot.CannotTell("zfs: volume %d gets no snapshot: %w", upper.ID, err)
 		}
 		failpoint.Hit("zfs: snapshot to look at made")
 		defer func() {
@@ -51,19 +51,15 @@ func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snaps
 	for objects, err := range d.zfs.Rewritten(ctx, d.root.seal(lower.ID), to) {
 		switch {
 		case errors.Is(err, zfsds.ErrInvalid):
-			return nil, cannotTell("volumes %d and %d are not related: %w", lower.ID, upper.ID, err)
+			return nil, snapshot.CannotTell("zfs: volumes %d and %d are not related: %w", lower.ID, upper.ID, err)
 		case err != nil:
 			return nil, translate(err, "zfs: track the changes of volume %d", upper.ID)
 		case len(found.rewritten) == mostRanges:
-			return nil, cannotTell("more than %d ranges of files were written", mostRanges)
+			return nil, snapshot.CannotTell("zfs: more than %d ranges of files were written", mostRanges)
 		}
 		found.rewritten = append(found.rewritten, objects)
 	}
 	return found, nil
-}
-
-func cannotTell(format string, args ...any) error {
-	return fmt.Errorf("zfs: "+format+", so what changed cannot be told: %w", append(args, snapshot.ErrNotSupported)...)
 }
 
 // lineage is the objects of a volume whose blocks were written, which have the inode numbers of files. Which names they have,
