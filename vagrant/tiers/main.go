@@ -118,11 +118,10 @@ func parseOptions(verb string, args []string) (options, error) {
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	o.packages = flags.Args()
-	if len(o.packages) == 0 && verb == "gotest" { // all of them in machines takes hours
-		return o, errors.New("gotest: of which packages? ./... has all of them")
-	}
-	if len(o.packages) == 0 {
+	if o.packages = flags.Args(); len(o.packages) == 0 {
+		if verb == "gotest" { // all of them in machines takes hours
+			return o, errors.New("gotest: of which packages? ./... has all of them")
+		}
 		o.packages = []string{"./..."}
 	}
 	for _, program := range []*string{&o.uml, &o.vm} { // the tests run in their packages' directories

@@ -12,7 +12,8 @@ func TestPackages(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"./..."}, o.packages)
 	for _, args := range [][]string{nil, {"--log"}, {"--", "-test.v"}} {
-		require.ErrorContains(t, run(t.Context(), append([]string{"gotest"}, args...)), "which packages")
+		_, err := parseOptions("gotest", args)
+		require.ErrorContains(t, err, "which packages")
 	}
 	o, err = parseOptions("gotest", []string{"--log", "./dm", "--", "-test.v"})
 	require.NoError(t, err)
