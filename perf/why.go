@@ -66,7 +66,7 @@ var reasons = []reason{
 	},
 	{
 		regexp.MustCompile(`unpack of the real image: `),
-		"each block that a file gets is new to the thin pool, and is entered into its metadata before it is written: devmapper waits as long for that",
+		"nearly all of it is the writing of the files: in a thin pool devmapper takes as long for that",
 	},
 	{
 		regexp.MustCompile(`prepare with \d+ snapshots present`),
