@@ -5,9 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -15,23 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/btrfsvol"
+	"blockstore.dev/blockstore/internal/systrace"
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // counted is the environment variable with the number of volumes that exist
-// beside those of the operations which TestCountedOperations performs, and marker
-// the beginning of paths whose look-up marks an operation's begin in a trace.
-const (
-	counted = "BLOCKSTORE_TEST_COUNTED"
-	marker  = "/bstest-mark-"
-)
+// beside those of the operations which TestCountedOperations performs.
+const counted = "BLOCKSTORE_TEST_COUNTED"
 
-// A tally counts an operation's calls in a trace: ioctls by name, syncs, and new
-// processes (a thread is none).
-type tally map[string]int
-
-// TestSystemCalls asserts by counting what operations cost: no fork, no fsync, and
+// TestSystemCalls asserts by counting what operations cost: no fork, no fsync, the mounts and
 // the ioctls named here, whatever the number of volumes.
 func TestSystemCalls(t *testing.T) {
 	needBtrfs(t)
@@ -44,19 +35,19 @@ func TestSystemCalls(t *testing.T) {
 		s := newLoopStore(t)
 		return s.driver.(loopDriver).config.SimpleQuota
 	}()
-	create := tally{"BTRFS_IOC_SNAP_CREATE_V2": 1}
+	create := systrace.Tally{"BTRFS_IOC_SNAP_CREATE_V2": 1}
 	// Looking the subvolume up and looking for nested ones; the commit comes later.
-	remove := tally{"BTRFS_IOC_INO_LOOKUP": 1, "BTRFS_IOC_TREE_SEARCH_V2": 1, "BTRFS_IOC_SNAP_DESTROY_V2": 1}
+	remove := systrace.Tally{"BTRFS_IOC_INO_LOOKUP": 1, "BTRFS_IOC_TREE_SEARCH_V2": 1, "BTRFS_IOC_SNAP_DESTROY_V2": 1}
 	if limited {
 		create["BTRFS_IOC_QGROUP_CREATE"], create["BTRFS_IOC_QGROUP_LIMIT"] = 1, 1
 		remove["BTRFS_IOC_QGROUP_ASSIGN"], remove["BTRFS_IOC_QGROUP_CREATE"] = 1, 1
 	}
 	require.Equal(t, create, few["create"])
 	require.Equal(t, remove, few["remove"])
-	require.Empty(t, few["mount"], "activate, mount, unmount, deactivate")
-	require.Equal(t, tally{"BTRFS_IOC_SUBVOL_GETFLAGS": 1, "BTRFS_IOC_SUBVOL_SETFLAGS": 1, "BTRFS_IOC_SYNC": 1}, few["seal"])
+	require.Equal(t, systrace.Tally{"mount": 1, "umount2": 1}, few["mount"], "activate, mount, unmount, deactivate")
+	require.Equal(t, systrace.Tally{"BTRFS_IOC_SUBVOL_GETFLAGS": 1, "BTRFS_IOC_SUBVOL_SETFLAGS": 1, "BTRFS_IOC_SYNC": 1}, few["seal"])
 	// One wait, and of each container: describing it and its origin, and what was added; all files of none.
-	require.Equal(t, tally{"BTRFS_IOC_SYNC": 1, "BTRFS_IOC_GET_SUBVOL_INFO": 200, "BTRFS_IOC_TREE_SEARCH_V2": 100}, few["poll"])
+	require.Equal(t, systrace.Tally{"BTRFS_IOC_SYNC": 1, "BTRFS_IOC_GET_SUBVOL_INFO": 200, "BTRFS_IOC_TREE_SEARCH_V2": 100}, few["poll"])
 	for operation, calls := range few {
 		t.Logf("%s: %v", operation, calls)
 	}
@@ -105,9 +96,9 @@ func TestCountedOperations(t *testing.T) {
 		{"remove", func() error { return s.driver.Remove(t.Context(), v.ID) }},
 	}
 	for _, o := range operations {
-		_ = unix.Access(marker+o.name, unix.F_OK)
+		systrace.Mark(o.name)
 		require.NoError(t, o.act())
-		_ = unix.Access(marker+"end", unix.F_OK)
+		systrace.End()
 	}
 }
 
@@ -150,51 +141,20 @@ func crowd(t testing.TB, s *store, n int) {
 	}
 }
 
-func trace(t *testing.T, volumes int) map[string]tally {
+// trace counts the calls of the operations beside that many volumes.
+func trace(t *testing.T, volumes int) map[string]systrace.Tally {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "trace")
-	command := exec.CommandContext(t.Context(), "strace", "-f", "-o", log,
-		"-e", "trace=ioctl,fsync,fdatasync,sync,syncfs,sync_file_range,clone,clone3,fork,vfork,execve,access,faccessat,faccessat2",
-		os.Args[0], "-test.run=^TestCountedOperations$")
+	command := exec.CommandContext(t.Context(), "strace",
+		append(systrace.Arguments(log), os.Args[0], "-test.run=^TestCountedOperations$")...)
 	command.Env = append(os.Environ(), fmt.Sprintf("%s=%d", counted, volumes))
 	output, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", output)
-	text, err := os.ReadFile(log)
+	f, err := os.Open(log)
 	require.NoError(t, err)
-	return parseTrace(string(text))
-}
-
-var (
-	callInTrace = regexp.MustCompile(`^\d+ +(\w+)\(`)
-	// strace names several requests of one number: "FIRST or BTRFS_SECOND".
-	requestInTrace = regexp.MustCompile(`^\d+ +ioctl\(\d+, (?:\w+ or )?(\w+)`)
-)
-
-// parseTrace counts the calls between marks.
-func parseTrace(text string) map[string]tally {
-	tallies := map[string]tally{}
-	var now tally
-	for line := range strings.Lines(text) {
-		call := callInTrace.FindStringSubmatch(line)
-		if call == nil {
-			continue
-		}
-		_, mark, marked := strings.Cut(line, marker)
-		switch name := call[1]; {
-		case marked:
-			mark, _, _ = strings.Cut(mark, `"`)
-			if now = nil; mark != "end" {
-				now = tally{}
-				tallies[mark] = now
-			}
-		case now == nil, strings.Contains(line, "CLONE_THREAD"):
-		case name == "ioctl":
-			now[requestInTrace.FindStringSubmatch(line)[1]]++
-		case strings.Contains(name, "access"):
-		default:
-			now[name]++
-		}
-	}
+	defer f.Close()
+	tallies, err := systrace.Read(f)
+	require.NoError(t, err)
 	return tallies
 }
 
