@@ -18,10 +18,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		if !errors.Is(err, flag.ErrHelp) {
-			fmt.Fprintln(os.Stderr, "tiers:", err)
-		}
+	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "tiers:", err)
 		stop()
 		os.Exit(1)
 	}
@@ -52,6 +50,10 @@ func run(ctx context.Context, args []string) error {
 	const usage = "usage: tiers test|host|uml|vm [flags] [PACKAGE]... | tiers gotest [flags] PACKAGE... [-- TESTFLAG...]"
 	if len(args) == 0 {
 		return errors.New(usage)
+	}
+	if slices.Contains([]string{"help", "-h", "--help"}, args[0]) {
+		fmt.Fprintln(os.Stderr, usage)
+		args = []string{"gotest", "--help"} // the flags are all verbs'
 	}
 	o, err := parseOptions(args[0], args[1:])
 	if err != nil {

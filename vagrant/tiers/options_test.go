@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,4 +20,12 @@ func TestPackages(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"./dm"}, o.packages)
 	require.Equal(t, []string{"-test.v"}, o.testFlags)
+}
+
+// TestHelp: who asks for help gets it, and no error beside it.
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"--help"}, {"-h"}, {"test", "--help"}} {
+		require.ErrorIs(t, run(t.Context(), args), flag.ErrHelp, args)
+	}
+	require.ErrorContains(t, run(t.Context(), []string{"tset"}), `unknown verb "tset"; usage: tiers `)
 }
