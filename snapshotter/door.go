@@ -99,7 +99,7 @@ func (d *Door) lendAgain(ctx context.Context) {
 			err = errors.Join(err, lendErr)
 		}
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		d.log.WarnContext(ctx, "some layers that were being unpacked have to be fetched again", "error", err)
 	}
 }
