@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,16 +44,7 @@ func TestDockerNewestRestart(t *testing.T) {
 	c := v.containerd(newest, containerdOptions{})
 	d := newestDockerd(c, "--live-restore")
 	d.docker("load", "-q", "-i", archive)
-	log := filepath.Join(scratch(t), "log")
-	begin := func(name string) {
-		d.docker("run", "-d", "--name", name, "--net", "none", "--stop-signal", "KILL", ref, "sleep", "infinity")
-	}
-	begin("first")
-	pid := d.pid("first")
-	for _, stop := range []struct {
-		name string
-		do   func()
-	}{
+	outlive(d, ref, []ending{
 		{"server-stopped", func() { v.stop(); v.start() }},
 		{"server-killed", func() { v.kill(); v.start() }},
 		{"containerd-stopped", func() { c.stop(); c.start() }},
@@ -70,30 +59,11 @@ func TestDockerNewestRestart(t *testing.T) {
 			c.start()
 			d.start()
 		}},
-	} {
-		other := "before-" + stop.name
-		begin(other)
-		stop.do()
-		require.Equal(t, pid, d.pid("first"), "%s: the container was stopped", stop.name)
+	}, func() {
 		v.mustHave(c)
 		// The engine waits before it asks for a containerd that was gone again.
-		require.Eventually(t, func() bool { return d.try("exec", "first", "true").code == 0 }, patience, tick, stop.name)
-		d.docker("exec", "first", "sh", "-c", "echo "+stop.name+" >>/log && sync /log")
-		d.docker("cp", "first:/log", log)
-		text, err := os.ReadFile(log)
-		require.NoError(t, err)
-		require.Contains(t, string(text), stop.name)
-		d.docker("cp", log, other+":/log")
-		require.Equal(t, "A /log", d.docker("diff", other), stop.name)
-		d.docker("stop", "-t", "0", other)
-		d.docker("start", other)
-		require.Equal(t, string(text), d.docker("exec", other, "cat", "/log")+"\n")
-		d.docker("rm", "-f", other)
-	}
-	d.docker("rm", "-f", "first")
-	begin("last")
-	d.docker("stop", "-t", "0", "last")
-	d.docker("rm", "last")
+		require.Eventually(t, func() bool { return d.try("exec", "first", "true").code == 0 }, patience, tick)
+	}, func(string) {})
 	d.docker("rmi", ref)
 	v.mustHave(c)
 	v.mustBeEmpty()

@@ -22,6 +22,47 @@ func (s *store) mounted() []string {
 	return found
 }
 
+// ending is a way in which daemons end and begin again.
+type ending struct {
+	name string
+	do   func()
+}
+
+// outlive has a container, "first", run while daemons end in these ways. It does not notice; after each agrees holds, and every verb works on it
+// and on a container from before, of which rested says when it has ended. All of them go.
+func outlive(d *dockerd, ref string, endings []ending, agrees func(), rested func(when string)) {
+	t := d.t
+	file := filepath.Join(scratch(t), "log")
+	begin := func(name string) {
+		d.docker("run", "-d", "--name", name, "--net", "none", "--stop-signal", "KILL", ref, "sleep", "infinity")
+	}
+	begin("first")
+	pid := d.pid("first")
+	for _, end := range endings {
+		other := "before-" + end.name
+		begin(other)
+		end.do()
+		require.Equal(t, pid, d.pid("first"), "%s: the container was stopped", end.name)
+		agrees()
+		d.docker("exec", "first", "sh", "-c", "echo "+end.name+" >>/log && sync /log")
+		d.docker("cp", "first:/log", file)
+		log, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Contains(t, string(log), end.name)
+		d.docker("cp", file, other+":/log")
+		require.Equal(t, "A /log", d.docker("diff", other), end.name)
+		d.docker("stop", "-t", "0", other)
+		rested(end.name)
+		d.docker("start", other)
+		require.Equal(t, string(log), d.docker("exec", other, "cat", "/log")+"\n")
+		d.docker("rm", "-f", other)
+	}
+	d.docker("rm", "-f", "first")
+	begin("last")
+	d.docker("stop", "-t", "0", "last")
+	d.docker("rm", "last")
+}
+
 // TestDockerRestart: the server and dockerd end in every way while containers run. The
 // containers do not notice, afterwards every verb works on them, and no mount is
 // left when they are gone.
@@ -35,16 +76,7 @@ func TestDockerRestart(t *testing.T) {
 	v := s.serve()
 	d := v.dockerd("--live-restore")
 	d.docker("load", "-q", "-i", archive)
-	files := scratch(t)
-	begin := func(name string) {
-		d.docker("run", "-d", "--name", name, "--net", "none", "--stop-signal", "KILL", ref, "sleep", "infinity")
-	}
-	begin("first")
-	pid := d.pid("first")
-	stops := []struct {
-		name string
-		do   func()
-	}{
+	outlive(d, ref, []ending{
 		{"server-stopped", func() { v.stop(); v.start() }},
 		{"server-killed", func() { v.kill(); v.start() }},
 		{"dockerd-stopped", func() { d.stop(); d.start() }},
@@ -52,32 +84,11 @@ func TestDockerRestart(t *testing.T) {
 		{"server-away", func() { v.stop(); d.docker("ps"); v.start() }},
 		{"both-stopped", func() { d.stop(); v.stop(); v.start(); d.start() }},
 		{"both-killed", func() { d.kill(); v.kill(); v.start(); d.start() }},
-	}
-	for _, stop := range stops {
-		other := "before-" + stop.name
-		begin(other)
-		stop.do()
-		require.Equal(t, pid, d.pid("first"), "%s: the container was stopped", stop.name)
-		v.mustAgree(d)
-		d.docker("exec", "first", "sh", "-c", "echo "+stop.name+" >>/log && sync /log")
-		d.docker("cp", "first:/log", filepath.Join(files, "log"))
-		log, err := os.ReadFile(filepath.Join(files, "log"))
-		require.NoError(t, err)
-		require.Contains(t, string(log), stop.name)
-		d.docker("cp", filepath.Join(files, "log"), other+":/log")
-		require.Equal(t, "A /log", d.docker("diff", other), stop.name)
-		d.docker("stop", "-t", "0", other)
+	}, func() { v.mustAgree(d) }, func(when string) {
 		// The plugin answers a Put before it unmounts.
-		require.Eventually(t, func() bool { return len(s.mounted()) == 1 }, patience, tick, "%s: a container that ended stays mounted", stop.name)
-		d.docker("start", other)
-		require.Equal(t, string(log), d.docker("exec", other, "cat", "/log")+"\n")
-		d.docker("rm", "-f", other)
-	}
-	d.docker("rm", "-f", "first")
+		require.Eventually(t, func() bool { return len(s.mounted()) == 1 }, patience, tick, "%s: a container that ended stays mounted", when)
+	})
 	require.Empty(t, s.mounted())
-	begin("last")
-	d.docker("stop", "-t", "0", "last")
-	d.docker("rm", "last")
 	d.docker("rmi", ref)
 	v.mustBeEmpty()
 	d.stop()
