@@ -29,7 +29,7 @@ func testContainerdFull(t *testing.T, version string) {
 	require.Regexp(t, late, r.stderr)
 
 	r = c.tryLoad(large)
-	require.NotZero(t, r.code, "570 MB were unpacked into a full store")
+	require.NotZero(t, r.code, "400 MB were unpacked into a full store")
 	require.Regexp(t, refused, r.stderr)
 	require.Equal(t, "goes on", c.exec("other", "echo", "goes on"))
 	begins := func() bool {

@@ -20,13 +20,13 @@ func testContainerdGC(t *testing.T, version string) {
 	s := newStore(t)
 	v := s.serveContainerd()
 	before, _ := s.used()
-	foreign(t, s)
+	ref := foreign(t, s)
 	c := v.containerd(version, containerdOptions{})
 	collects(v, c)
 	require.Empty(t, c.client().blobs())
 	require.Equal(t, "kept", foreignFile(t, s))
 	s.run("rm", "mine")
-	s.run("rmi", foreignRef)
+	s.run("rmi", ref)
 	v.mustBeEmpty()
 	require.True(t, eventually(func() bool { after, _ := s.used(); return after <= before+4<<20 }), "space is not given back")
 }
@@ -35,17 +35,17 @@ func TestContainerdGCDebian12(t *testing.T) { testContainerdGC(t, debian12) }
 func TestContainerdGCDebian13(t *testing.T) { testContainerdGC(t, debian13) }
 func TestContainerdGCNewest(t *testing.T)   { testContainerdGC(t, newest) }
 
-const foreignRef = "real/mine:1"
-
 // foreign has the command line make an image and a container in the served store. The
 // image is one that containerd is given, too.
-func foreign(t *testing.T, s *store) {
+func foreign(t *testing.T, s *store) (ref string) {
 	t.Helper()
-	s.run("load", "-i", dockerArchive(t, "base", foreignRef))
-	s.run("create", "--name", "mine", foreignRef)
+	archive, ref := dockerArchive(t, "base")
+	s.run("load", "-i", archive)
+	s.run("create", "--name", "mine", ref)
 	dir := s.run("mount", "mine")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), []byte("kept"), 0o600))
 	s.run("umount", "mine")
+	return ref
 }
 
 func foreignFile(t *testing.T, s *store) string {

@@ -34,7 +34,7 @@ func (cl *client) abandoned() {
 // ends in the middle containerd collects what there is, and one beside which the server is killed goes on.
 func testContainerdRegistry(t *testing.T, version string) {
 	if testing.Short() {
-		t.Skip("half a minute: containerd pulls an image of 220 MB")
+		t.Skip("half a minute: containerd pulls an image of 120 MB")
 	}
 	begun := time.Now()
 	r := newRegistry(t)

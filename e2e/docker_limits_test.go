@@ -13,7 +13,7 @@ import (
 // it does not get is an error of its own, not dockerd's.
 func TestDockerSize(t *testing.T) {
 	if testing.Short() {
-		t.Skip("ten seconds: dockerd loads an image of 200 MB")
+		t.Skip("ten seconds: dockerd loads an image of 120 MB")
 	}
 	archive, ref := smallArchive(t)
 	v := newStore(t, "--base-size", "500M").serve()
@@ -25,7 +25,7 @@ func TestDockerSize(t *testing.T) {
 		d.docker("rm", "-f", "box")
 		return r
 	}
-	// The image takes 200 MB of it.
+	// The image takes 120 MB of it.
 	r := fill(100)
 	require.Zero(t, r.code, r.stderr)
 	r = fill(600)
@@ -93,7 +93,7 @@ func subordinate(t *testing.T) (remap string) {
 // do in what is committed and goes elsewhere.
 func TestDockerUserNamespace(t *testing.T) {
 	if testing.Short() {
-		t.Skip("twenty seconds: two dockerds load an image of 200 MB")
+		t.Skip("twenty seconds: two dockerds load an image of 120 MB")
 	}
 	archive, ref := smallArchive(t)
 	remap := subordinate(t)

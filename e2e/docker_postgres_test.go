@@ -200,7 +200,7 @@ func TestDockerPostgres(t *testing.T) {
 	}
 	v := newStore(t).serve()
 	d := v.dockerd("--live-restore")
-	d.docker("load", "-q", "-i", filepath.Join(realImage(t), "docker-archive.tar"))
+	d.docker("load", "-q", "-i", filepath.Join(realImage(t), "postgres.docker.tar"))
 	p := &postgres{t: t, d: d}
 	// SIGINT is PostgreSQL's fast shutdown: it does not wait for clients to leave.
 	d.docker("run", "-d", "--name", "pg", "--net", "none", "--stop-signal", "SIGINT", "--stop-timeout", "60", "real/postgres:latest", "sh", "-c", begin)

@@ -47,7 +47,7 @@ func mustBeAlike(t *testing.T, begun time.Time, overlay, ours tree) {
 // middle leaves nothing, and one beside which the server is killed goes on.
 func TestDockerRegistry(t *testing.T) {
 	if testing.Short() {
-		t.Skip("half a minute: two dockerds pull an image of 220 MB")
+		t.Skip("half a minute: two dockerds pull an image of 120 MB")
 	}
 	begun := time.Now()
 	r := newRegistry(t)

@@ -21,7 +21,7 @@ func TestDockerd(t *testing.T) {
 	image := realImage(t)
 	const ref = "real/postgres:latest"
 	s := newStore(t)
-	s.run("load", "-i", filepath.Join(image, "docker-archive.tar"))
+	s.run("load", "-i", filepath.Join(image, "postgres.docker.tar"))
 	ours := s.identity(ref)
 
 	files := scratch(t)

@@ -81,7 +81,7 @@ func (s *store) identity(ref string) identity {
 func TestRealImage(t *testing.T) {
 	image := realImage(t)
 	s := newStore(t)
-	most := s.resident("load", "-i", filepath.Join(image, "docker-archive.tar"))
+	most := s.resident("load", "-i", filepath.Join(image, "postgres.docker.tar"))
 	t.Logf("load from a docker archive: %d MiB resident at most", most>>20)
 	require.Less(t, most, int64(memoryLimit))
 	const ref = "real/postgres:latest"

@@ -24,7 +24,7 @@ die() { echo "demo: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || die "must be root: sudo make demo"
 [ -x "$bin" ] || die "bin/blockstore is missing: make build"
 real=${REALIMAGE:-$(vagrant/realimage/make)}
-[ -e "$real/docker-archive.tar" ] || die "no image in $real: make realimage"
+[ -e "$real/postgres.docker.tar" ] || die "no image in $real: make realimage"
 
 if [ "$driver" = devicemapper ] && ! grep -q ' device-mapper$' /proc/misc && [ -z "${BLOCKSTORE_MACHINE:-}" ]; then
 	say "This kernel has no device-mapper: going on inside User Mode Linux"
@@ -54,8 +54,8 @@ say "A store. --driver $driver"
 b init --driver "$driver" --loopback 8G
 b info
 
-say "A real image: Debian, python3 and postgresql, one layer each ($(du -h "$real/docker-archive.tar" | cut -f1))"
-time b load -i "$real/docker-archive.tar"
+say "A real image: Debian, python3 and postgresql, one layer each ($(du -h "$real/postgres.docker.tar" | cut -f1))"
+time b load -i "$real/postgres.docker.tar"
 b images
 b history "$image"
 

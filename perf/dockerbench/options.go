@@ -104,7 +104,7 @@ func (o *options) check(rest int) error {
 	case rest > 0:
 		return errors.New("dockerbench takes flags only")
 	case o.archive == "":
-		return errors.New("--image is missing: $(vagrant/realimage/make)/docker-archive.tar")
+		return errors.New("--image is missing: $(vagrant/realimage/make)/postgres.docker.tar")
 	case o.fileSize < 1<<20:
 		return errors.New("--file-size is below 1M")
 	}
