@@ -13,7 +13,7 @@ type reason struct {
 // in them: a report holds what was measured.
 var reasons = []reason{
 	{
-		regexp.MustCompile(`(500 times|1,000 times less).*\(for 1 GiB\)\n.*\b\d{1,3} MiB$`),
+		regexp.MustCompile(`(500 times|1,000 times less).*\(for 1 GiB\)\n.*\b\d{1,3} MiB$|into a file of \d{1,3} MiB: 500 times`),
 		"what overlay copies grows with the file, and the target is for one of 1 GiB",
 	},
 	{
