@@ -33,9 +33,6 @@ func (cl *client) abandoned() {
 // testContainerdRegistry: what comes from a registry and goes to one is the same on overlayfs and on our store; of a pull that
 // ends in the middle containerd collects what there is, and one beside which the server is killed goes on.
 func testContainerdRegistry(t *testing.T, version string) {
-	if testing.Short() {
-		t.Skip("half a minute: containerd pulls an image of 120 MB")
-	}
 	begun := time.Now()
 	r := newRegistry(t)
 	ref, layers := r.put("python")

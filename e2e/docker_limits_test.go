@@ -12,9 +12,6 @@ import (
 // TestDockerSize: a container gets no more than --storage-opt size gives it, and what
 // it does not get is an error of its own, not dockerd's.
 func TestDockerSize(t *testing.T) {
-	if testing.Short() {
-		t.Skip("ten seconds: dockerd loads an image of 120 MB")
-	}
 	archive, ref := smallArchive(t)
 	v := newStore(t, "--base-size", "500M").serve()
 	d := v.dockerd()
@@ -92,9 +89,6 @@ func subordinate(t *testing.T) (remap string) {
 // the machine their files have those owners, inside they have their own, and so they
 // do in what is committed and goes elsewhere.
 func TestDockerUserNamespace(t *testing.T) {
-	if testing.Short() {
-		t.Skip("twenty seconds: two dockerds load an image of 120 MB")
-	}
 	archive, ref := smallArchive(t)
 	remap := subordinate(t)
 	v := newStoreIn(t, open(t)).serve()

@@ -46,9 +46,6 @@ func mustBeAlike(t *testing.T, begun time.Time, overlay, ours tree) {
 // TestDockerRegistry: what comes from a registry and goes to one is the same on overlay2 and on our store; a pull that ends in the
 // middle leaves nothing, and one beside which the server is killed goes on.
 func TestDockerRegistry(t *testing.T) {
-	if testing.Short() {
-		t.Skip("half a minute: two dockerds pull an image of 120 MB")
-	}
 	begun := time.Now()
 	r := newRegistry(t)
 	ref, layers := r.put("python")
