@@ -88,7 +88,7 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 	}
 	r := &perf.Report{
 		Title: "Docker's storage drivers " + m.Where(), Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
-		Against: []string{"overlay2", "devicemapper", "btrfs"},
+		Against: []string{"overlay2", "devicemapper", "btrfs", "zfs"},
 		Notes:   notes(o),
 		Versions: map[string]string{
 			"dockerd": versionOf(ctx, o.dockerd, "--version"),
@@ -96,13 +96,13 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 			"runc":    versionOf(ctx, "runc", "--version"),
 		},
 	}
-	for _, name := range o.drivers {
-		if strings.HasPrefix(name, ours) && r.Subject == "" {
-			r.Subject = name
-		}
-	}
-	if r.Subject != "" {
+	subjects := slices.DeleteFunc(slices.Clone(o.drivers), func(name string) bool { return !strings.HasPrefix(name, ours) })
+	if len(subjects) > 0 {
+		r.Subject = subjects[0]
 		r.Targets = targets(o, r.Subject)
+	}
+	if len(subjects) == 1 { // a page may have several such reports
+		r.Title += ", " + strings.TrimPrefix(r.Subject, ours)
 	}
 	if o.needsBlockstore() {
 		r.Versions["blockstore"] = versionOf(ctx, o.blockstore, "version")
