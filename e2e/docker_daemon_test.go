@@ -104,7 +104,8 @@ func (d *dockerd) start() {
 	_ = os.Remove(filepath.Join(d.dir, "pid"))
 	_ = os.Remove(filepath.Join(d.dir, "exec", "containerd", "containerd.pid"))
 	cmd := exec.Command(d.program, d.args...)
-	cmd.Env = append(d.env(), d.environment...)
+	// dockerd has a containerd to which it could not connect at first say in TMPDIR what it does, and kills it.
+	cmd.Env = append(append(d.env(), "TMPDIR="+d.dir), d.environment...)
 	d.launch(cmd, func() error { return d.get("/_ping", nil) })
 }
 
