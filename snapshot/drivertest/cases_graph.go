@@ -1,18 +1,23 @@
 package drivertest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/layertar"
+	"blockstore.dev/blockstore/snapshot/layertar/treetest"
 )
 
 // graphCases are what Docker's and containers/storage's suites for graph drivers
@@ -25,6 +30,7 @@ func graphCases() []testCase {
 		{name: "DeepLayerRead128", run: func(t *testing.T, e *env) { deepLayerRead(e, "", e.f.scaled(128, 20)) }},
 		{name: "DiffApply", run: diffApply},
 		{name: "Changes", run: changes},
+		{name: "ChangesWhileWritten", run: changesWhileWritten},
 		{name: "SizeLimit", run: sizeLimit, small: true},
 		{name: "LargerThanBase", run: largerThanBase, small: true},
 		{name: "RootModeInherited", run: rootModeInherited},
@@ -201,6 +207,62 @@ func allAdded(n int) []layertar.Change {
 		all = append(all, layertar.Change{Path: "/" + fileName(i), Kind: layertar.Add})
 	}
 	return all
+}
+
+// changesWhileWritten: whatever somebody does in a container meanwhile, its changes and its size are told, and what nobody touches is
+// among them.
+func changesWhileWritten(t *testing.T, e *env) {
+	tries := 0
+	rapid.Check(t, func(r *rapid.T) {
+		if tries++; tries > 1 {
+			return
+		}
+		mess := func(dir string, steps int) {
+			e.ok(os.MkdirAll(filepath.Join(dir, "mess"), 0o755))
+			m := treetest.Mess{R: r, Dir: filepath.Join(dir, "mess")}
+			for range steps {
+				m.Step()
+			}
+		}
+		layer := e.layer("", func(dir string) {
+			mess(dir, 20)
+			e.write(dir, "still/gone", "")
+		})
+		e.create("c", layer.Name)
+		dir := e.mount("c")
+		e.ok(os.Rename(filepath.Join(dir, "still/gone"), filepath.Join(dir, "still/new")))
+		stop, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- untilClosed(stop, func() error { return e.tellsStill("c", layer.Name) })
+		}()
+		mess(dir, 400)
+		close(stop)
+		e.ok(<-ended)
+		want, err := layertar.Changes(e.ctx(), e.mount(layer.Name), dir, layertar.CompareOptions{})
+		e.ok(err)
+		e.changed("c", want...)
+		e.unmount(layer.Name)
+		e.unmount("c")
+	})
+}
+
+// tellsStill compares a container in which only the directory "still" is left alone.
+func (e *env) tellsStill(name, below string) (err error) {
+	c, err := e.s.Compare(e.ctx(), snapshot.CompareRequest{Name: name, Below: below})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	all, err := c.Changes(e.ctx())
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(c layertar.Change) bool { return !strings.HasPrefix(c.Path, "/still") })
+	if got := strings.Join(changeLines(all), ", "); got != "/still C, /still/gone D, /still/new A" {
+		return fmt.Errorf("told of it: %s", got)
+	}
+	_, err = c.Size(e.ctx())
+	return err
 }
 
 // changed asserts a snapshot's exact changes, in any order.

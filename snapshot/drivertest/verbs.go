@@ -226,3 +226,17 @@ func (e *env) unmountAll(ms []mount.Mount, target string) {
 		e.ok(mount.Unmount(target))
 	}
 }
+
+// untilClosed calls fn, once at least, until it fails or stop is closed.
+func untilClosed(stop <-chan struct{}, fn func() error) error {
+	for {
+		if err := fn(); err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+	}
+}

@@ -74,7 +74,7 @@ type Lineage interface {
 // "", an empty tree. Sockets are listed although no tar holds them, as Docker does, if they
 // are new or gone. The root itself and an empty lost+found in the root are
 // never listed; of a deleted directory only the directory is; a directory with changes
-// below is listed as Modify.
+// below is listed as Modify. While somebody writes to upper each path is told as it was at one moment or another of the call.
 func Changes(ctx context.Context, lower, upper string, opts CompareOptions) ([]Change, error) {
 	records, err := compare(ctx, lower, upper, opts)
 	if err != nil {

@@ -165,15 +165,8 @@ func (c *comparer) walk(dir pair) error {
 		return err
 	}
 	c.deletions(dir, pairs, same)
-	for i := range pairs {
-		visit := c.visit
-		switch {
-		case !pairs[i].upper.there:
-			continue
-		case pairs[i].upper.isSocket():
-			visit = c.visitSocket
-		}
-		if err := visit(dir, pairs[i]); err != nil {
+	for _, p := range pairs {
+		if err := c.visitNow(dir, p); err != nil {
 			return err
 		}
 	}
@@ -183,10 +176,11 @@ func (c *comparer) walk(dir pair) error {
 // names lists both directories, sorted. A directory that has the same change time in both
 // snapshots has the same names.
 func (c *comparer) names(dir pair) (lower, upper []dirent, err error) {
-	if upper, err = readDir(dir.upper.fd); err != nil {
+	if upper, err = readDir(dir.upper.fd); err != nil && !errors.Is(err, unix.ENOENT) { // it was removed since it was opened: nothing is in it
 		return nil, nil, fmt.Errorf("reading upper directory %q: %w", dir.path, err)
 	}
 	slices.SortFunc(upper, dirent.compare)
+	upper = slices.CompactFunc(upper, func(a, b dirent) bool { return a.name == b.name }) // made anew while it was read
 	switch {
 	case !dir.lower.there:
 	case c.sameNames(dir):
@@ -254,7 +248,7 @@ func (c *comparer) join(dir pair, lower, upper []dirent) (pairs []pair, same int
 		}
 		if inUpper {
 			name, upper = upper[0].name, upper[1:]
-			if p.upper, err = inspect(dir.upper.fd, name); err != nil {
+			if p.upper, err = inspect(dir.upper.fd, name); err != nil && !errors.Is(err, ErrChanged) {
 				return nil, 0, err
 			}
 		}
@@ -414,7 +408,7 @@ func (c *comparer) visitDir(parent, p pair) error {
 	at := len(c.records)
 	c.records = append(c.records, r)
 	if err := c.walk(sub); err != nil {
-		return err
+		return belowError{err}
 	}
 	if !changed && len(c.records) == at+1 {
 		c.records = c.records[:at]
