@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 
+	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/layertar"
+	"blockstore.dev/blockstore/snapshot/layertar/treetest"
 )
 
 // Tester is a test or one of package rapid's tries.
@@ -63,4 +67,52 @@ func TracksLikeWalk(t Tester, lower, upper string, o layertar.CompareOptions) {
 	require.Equal(t, want.changes, got.changes)
 	require.Equal(t, want.size, got.size)
 	require.True(t, bytes.Equal(want.tar, got.tar), "the tars differ")
+}
+
+// Chain is what TrackLikeWalk does to a driver that it has no store around.
+type Chain struct {
+	Base   snapshot.Volume
+	Create func(id snapshot.VolumeID, lower snapshot.Volume) snapshot.Volume
+	Seal   func(snapshot.Volume) snapshot.Volume
+	// With mounts a volume while use runs.
+	With func(v snapshot.Volume, use func(dir string))
+	// Track holds the driver's account of upper, which is mounted at dir, against a walk: see TracksLikeWalk.
+	Track func(t Tester, lower, upper snapshot.Volume, frozenAt time.Time, dir string)
+}
+
+// TrackLikeWalk has volumes, one above the other, hold against a walk what the driver tells of them, whatever was done to their
+// files: each while it is written to, the last when it is sealed, and whether or not the one below was changed a moment before.
+func (c Chain) TrackLikeWalk(t *testing.T, most int) {
+	tries, next := 0, snapshot.VolumeID(1)
+	rapid.Check(t, func(r *rapid.T) {
+		if tries++; tries > most {
+			return
+		}
+		chain := []snapshot.Volume{c.Base}
+		var frozen []time.Time
+		tracked := func(upper snapshot.Volume, dir string) {
+			for i, at := range frozen {
+				c.Track(r, chain[i], upper, at, dir)
+			}
+		}
+		var top snapshot.Volume
+		for range rapid.IntRange(2, 3).Draw(r, "layers") {
+			frozen = append(frozen, time.Now())
+			top = c.Create(next, chain[len(chain)-1])
+			next++
+			c.With(top, func(dir string) {
+				m := treetest.Mess{R: r, Dir: dir}
+				for range 1 + rapid.IntRange(0, 25).Draw(r, "steps") {
+					m.Step()
+				}
+				tracked(top, dir)
+			})
+			top = c.Seal(top)
+			chain = append(chain, top)
+			if rapid.Bool().Draw(r, "settles") {
+				ClockGoesOn(r)
+			}
+		}
+		c.With(top, func(dir string) { tracked(top, dir) })
+	})
 }

@@ -6,12 +6,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/drivertest"
 	"blockstore.dev/blockstore/snapshot/layertar"
-	"blockstore.dev/blockstore/snapshot/layertar/treetest"
 )
 
 // seal seals a volume that is not shown.
@@ -106,38 +104,14 @@ func TestTrackMounted(t *testing.T) {
 	})
 }
 
-// TestTrackLikeWalk: whatever was done to the files of a volume, which may still be mounted.
+// TestTrackLikeWalk: whatever was done to the files of a volume.
 func TestTrackLikeWalk(t *testing.T) {
 	s := newStore(t)
-	const most = 6 // tries
-	tries, next := 0, snapshot.VolumeID(16)
-	rapid.Check(t, func(r *rapid.T) {
-		if tries++; tries > most {
-			return
-		}
-		chain := []snapshot.Volume{s.base}
-		var frozen []time.Time
-		for range rapid.IntRange(2, 3).Draw(r, "layers") {
-			frozen = append(frozen, time.Now())
-			v := s.create(next, chain[len(chain)-1])
-			next++
-			s.with(v, false, func(dir string) {
-				m := treetest.Mess{R: r, Dir: dir}
-				for range 1 + rapid.IntRange(0, 25).Draw(r, "steps") {
-					m.Step()
-				}
-				for i, lower := range chain {
-					require.NoError(r, s.trackShown(r, lower, v, frozen[i], dir))
-				}
-			})
-			chain = append(chain, s.seal(v))
-			if rapid.Bool().Draw(r, "settles") {
-				drivertest.ClockGoesOn(r)
-			}
-		}
-		top := chain[len(chain)-1]
-		for i, lower := range chain[:len(chain)-1] {
-			require.NoError(r, s.track(r, lower, top, frozen[i]))
-		}
-	})
+	drivertest.Chain{
+		Base: s.base, Create: s.create, Seal: s.seal,
+		With: func(v snapshot.Volume, use func(string)) { s.with(v, v.Sealed, use) },
+		Track: func(t drivertest.Tester, lower, upper snapshot.Volume, frozenAt time.Time, dir string) {
+			require.NoError(t, s.trackShown(t, lower, upper, frozenAt, dir))
+		},
+	}.TrackLikeWalk(t, 6)
 }

@@ -8,12 +8,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/drivertest"
 	"blockstore.dev/blockstore/snapshot/layertar"
-	"blockstore.dev/blockstore/snapshot/layertar/treetest"
 	"blockstore.dev/blockstore/zfsds"
 )
 
@@ -71,45 +69,10 @@ func TestTrackByCommand(t *testing.T) {
 	require.ErrorIs(t, err, snapshot.ErrNotSupported)
 }
 
-// TestTrackLikeWalk: whatever was done to the files of a volume, and whether or not the lower one was changed a moment before.
+// TestTrackLikeWalk: whatever was done to the files of a volume.
 func TestTrackLikeWalk(t *testing.T) {
 	b := newBare(t)
-	const most = 10 // tries
-	tries, next := 0, snapshot.VolumeID(1)
-	rapid.Check(t, func(r *rapid.T) {
-		if tries++; tries > most {
-			return
-		}
-		chain := []snapshot.Volume{base}
-		var frozen []time.Time
-		layers := rapid.IntRange(2, 3).Draw(r, "layers")
-		for n := range layers {
-			frozen = append(frozen, time.Now())
-			v := b.make(next, chain[n])
-			next++
-			b.with(v, func(dir string) {
-				m := treetest.Mess{R: r, Dir: dir}
-				for range 1 + rapid.IntRange(0, 25).Draw(r, "steps") {
-					m.Step()
-				}
-				for i, lower := range chain {
-					if n == layers-1 {
-						b.track(r, lower, v, frozen[i], dir)
-					}
-				}
-			})
-			chain = append(chain, b.sealed(v))
-			if rapid.Bool().Draw(r, "settles") {
-				drivertest.ClockGoesOn(r)
-			}
-		}
-		top := chain[layers]
-		b.with(top, func(dir string) {
-			for i, lower := range chain[:layers] {
-				b.track(r, lower, top, frozen[i], dir)
-			}
-		})
-	})
+	drivertest.Chain{Base: base, Create: b.make, Seal: b.sealed, With: b.with, Track: b.track}.TrackLikeWalk(t, 10)
 }
 
 // TestTrackCost: three changes among a thousand files cost a look at what was changed, at its neighbours and at the directories
