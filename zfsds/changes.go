@@ -75,18 +75,31 @@ func compared[T any](ctx context.Context, from, to string, compare func(ctx cont
 // errEnough stops a comparison whose caller has seen enough.
 var errEnough = errors.New("enough")
 
-// diff calls each with records of ranges of objects: in use in to, or free there.
+// diff calls each with records of ranges of objects: in use in to, or free there. A comparison that SIGSTOP interrupted begins
+// anew, and as snapshots do not change tells first what it has told.
 func (k *kernel) diff(ctx context.Context, from, to string, each func(ioctl.ZFSDiffRecord) error) error {
-	err := piped(ctx, func(end *os.File) error { return records(end, each) }, func(end *os.File) error {
-		_, _, err := k.do(request{number: ioctl.ZFS_IOC_DIFF, name: to, value: from, fields: func(b *ioctl.ZFSBuffer) {
-			b.Cookie = uint64(end.Fd())
-		}})
-		return err
-	}, false)
-	if errors.Is(err, errEnough) {
-		return nil
+	told, now := 0, 0
+	rest := func(r ioctl.ZFSDiffRecord) error {
+		if now++; now <= told {
+			return nil
+		}
+		told = now
+		return each(r)
 	}
-	return err
+	for ; ; now = 0 {
+		err := piped(ctx, func(end *os.File) error { return records(end, rest) }, func(end *os.File) error {
+			_, _, err := k.do(request{number: ioctl.ZFS_IOC_DIFF, name: to, value: from, fields: func(b *ioctl.ZFSBuffer) {
+				b.Cookie = uint64(end.Fd())
+			}})
+			return err
+		}, false)
+		switch {
+		case errors.Is(err, errEnough):
+			return nil
+		case !errors.Is(err, unix.EINTR):
+			return err
+		}
+	}
 }
 
 // records reads what the module writes to the pipe.

@@ -75,6 +75,12 @@ func TestChanges(t *testing.T) {
 	}
 	require.Less(t, len(rewritten), 100, "of more than a hundred")
 	require.Empty(t, w.changed(t, from, w.snap(t, fs+"@same")))
+	t.Run("Signals", func(t *testing.T) {
+		defer disturbed()()
+		for range 5 {
+			require.Len(t, w.changed(t, from, to), 5)
+		}
+	})
 	other := w.snap(t, w.create(t, "other")+"@s")
 	for _, err := range w.Changes(ctx, other, to) {
 		require.ErrorIs(t, err, ErrInvalid, "unrelated")

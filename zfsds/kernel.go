@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -158,9 +157,7 @@ func (k *kernel) snapshot(_ context.Context, names []string, p Properties) error
 	return k.act(ioctl.ZFS_IOC_SNAPSHOT, poolOf(names[0]), arguments)
 }
 
-// destroySnapshots hears no signals, of which Go's scheduler alone sends some: the module destroys by a program that a signal
-// cancels, with EINTR. One that no thread can keep from itself, such as SIGSTOP, has it done once more, which passes over
-// those that are gone.
+// destroySnapshots: what SIGSTOP interrupts all the same is done once more, which passes over those that are gone.
 func (k *kernel) destroySnapshots(_ context.Context, names []string, deferred bool) error {
 	arguments := new(nvlist.List).Set("snaps", flags(names))
 	if deferred {
@@ -169,21 +166,6 @@ func (k *kernel) destroySnapshots(_ context.Context, names []string, deferred bo
 	return undisturbed(func() error {
 		return k.change(request{number: ioctl.ZFS_IOC_DESTROY_SNAPS, name: poolOf(names[0]), arguments: arguments, repeat: true})
 	})
-}
-
-// undisturbed runs fn on a thread that gets no signals; those to the process go to others.
-func undisturbed(fn func() error) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var all, before unix.Sigset_t
-	for i := range all.Val {
-		all.Val[i] = ^all.Val[i]
-	}
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &before); err != nil {
-		return err
-	}
-	defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }() // what it was is valid
-	return fn()
 }
 
 func (k *kernel) destroy(_ context.Context, name string) error {

@@ -168,37 +168,49 @@ func TestUnreadableAnswers(t *testing.T) {
 	require.ErrorIs(t, err, ErrCorrupt, "a pool without a size")
 }
 
-// TestComparisonEnds: the kernel's last record goes to the highest number there is.
+// TestComparisonEnds: the kernel's last record goes to the highest number there is, and a comparison that
+// is interrupted after any of them looks at each object once all the same.
 func TestComparisonEnds(t *testing.T) {
 	all := ^uint64(0)
-	looked := []uint64{}
-	k := &kernel{call: func(request uintptr, b *ioctl.ZFSBuffer, _, _ []byte) error {
-		switch request {
-		case ioctl.ZFS_IOC_DIFF:
-			for _, words := range [][]uint64{{ioctl.DDR_INUSE, 0, 2}, {ioctl.DDR_NONE, 3, 4}, {ioctl.DDR_FREE, 5, all}} {
-				var raw []byte
-				for _, word := range words {
-					raw = binary.NativeEndian.AppendUint64(raw, word)
+	records := [][]uint64{{ioctl.DDR_INUSE, 0, 2}, {ioctl.DDR_NONE, 3, 4}, {ioctl.DDR_FREE, 5, all}}
+	for interrupted := range len(records) + 1 {
+		looked, begun := []uint64{}, 0
+		k := &kernel{call: func(request uintptr, b *ioctl.ZFSBuffer, _, _ []byte) error {
+			switch request {
+			case ioctl.ZFS_IOC_DIFF:
+				begun++
+				for i, words := range records {
+					if begun == 1 && i == interrupted {
+						return unix.EINTR
+					}
+					var raw []byte
+					for _, word := range words {
+						raw = binary.NativeEndian.AppendUint64(raw, word)
+					}
+					if _, err := unix.Write(int(b.Cookie), raw); err != nil {
+						return err
+					}
 				}
-				if _, err := unix.Write(int(b.Cookie), raw); err != nil {
-					return err
+				if begun == 1 {
+					return unix.EINTR
 				}
+				return nil
+			case ioctl.ZFS_IOC_NEXT_OBJ:
+				if b.Obj >= 9 {
+					return unix.ESRCH
+				}
+				b.Obj = 9
+				return nil
 			}
-			return nil
-		case ioctl.ZFS_IOC_NEXT_OBJ:
-			if b.Obj >= 9 {
-				return unix.ESRCH
-			}
-			b.Obj = 9
-			return nil
+			looked = append(looked, b.Obj)
+			return unix.ENOENT
+		}}
+		for c, err := range (&Handle{backend: k}).Changes(t.Context(), "p@a", "p@b") {
+			t.Fatal(c, err)
 		}
-		looked = append(looked, b.Obj)
-		return unix.ENOENT
-	}}
-	for c, err := range (&Handle{backend: k}).Changes(t.Context(), "p@a", "p@b") {
-		t.Fatal(c, err)
+		require.Equal(t, 2, begun)
+		require.Equal(t, []uint64{1, 1, 2, 2, 9, 9}, looked, "interrupted after %d records", interrupted)
 	}
-	require.Equal(t, []uint64{1, 1, 2, 2, 9, 9}, looked)
 }
 
 func TestSelfTest(t *testing.T) {

@@ -61,8 +61,8 @@ func (h *Handle) Receive(ctx context.Context, r io.Reader, o ReceiveOptions) err
 	return failure(opReceive, o.Snapshot, h.receive(ctx, r, o))
 }
 
-// piped runs work on one end of a pipe and copies at the other, until both have ended. The
-// module takes nothing but pipes from Linux 5.10 on.
+// piped runs work, undisturbed, on one end of a pipe and copies at the other, until both have ended.
+// The module takes nothing but pipes from Linux 5.10 on.
 func piped(ctx context.Context, copying func(end *os.File) error, working func(end *os.File) error, reading bool) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -79,7 +79,7 @@ func piped(ctx context.Context, copying func(end *os.File) error, working func(e
 		err := copying(mine)
 		copied <- errors.Join(err, ignoreClosed(mine.Close()))
 	}()
-	err = working(theirs)
+	err = undisturbed(func() error { return working(theirs) })
 	closed := theirs.Close()
 	copyErr := <-copied
 	switch {

@@ -409,11 +409,9 @@ func caseHolds(t *testing.T, w *world) {
 	require.NoError(t, w.Destroy(ctx, fs))
 }
 
-// caseSignals: a thread that gets signals all the time destroys its snapshots all the same.
-func caseSignals(t *testing.T, w *world) {
-	fs := w.create(t, "signals")
+// disturbed gives this thread signals all the time, as Go's scheduler now and then, until what it returns is called.
+func disturbed() (end func()) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	thread, stop := unix.Gettid(), make(chan struct{})
 	var senders sync.WaitGroup
 	senders.Go(func() {
@@ -422,18 +420,33 @@ func caseSignals(t *testing.T, w *world) {
 			case <-stop:
 				return
 			case <-time.After(time.Millisecond):
-				_ = unix.Tgkill(unix.Getpid(), thread, unix.SIGURG) // as Go's scheduler does
+				_ = unix.Tgkill(unix.Getpid(), thread, unix.SIGURG)
 			}
 		}
 	})
-	defer func() {
+	return func() {
 		close(stop)
 		senders.Wait()
-	}()
+		runtime.UnlockOSThread()
+	}
+}
+
+// caseSignals: a thread that gets signals all the time destroys its snapshots all the same, sends and receives.
+func caseSignals(t *testing.T, w *world) {
+	fs := w.create(t, "signals")
+	w.in(t, fs, false, func(dir string) { fill(t, filepath.Join(dir, "f"), 16<<20) })
+	s := w.snap(t, fs+"@s")
+	defer disturbed()()
 	for range 5 {
 		require.NoError(t, w.DestroySnapshots(t.Context(), false, w.snap(t, fs+"@a"), w.snap(t, fs+"@b")))
 	}
-	require.NoError(t, w.Destroy(t.Context(), fs))
+	var stream bytes.Buffer
+	require.NoError(t, w.Send(t.Context(), &stream, SendOptions{Snapshot: s}))
+	require.NoError(t, w.Receive(t.Context(), &stream, ReceiveOptions{Snapshot: w.name("received@s")}))
+	for _, got := range []string{"received", "signals"} {
+		require.NoError(t, w.DestroySnapshots(t.Context(), false, w.name(got+"@s")))
+		require.NoError(t, w.Destroy(t.Context(), w.name(got)))
+	}
 }
 
 func caseRollback(t *testing.T, w *world) {
