@@ -56,6 +56,12 @@ func Bench(b *testing.B, f Factory) {
 		e.clear()
 		e.end(b)
 	})
+	b.Run("WriterBesideChanges", func(b *testing.B) {
+		e := makeEnv(b, f, f.BaseSize)
+		e.benchWriter(b, 10000/f.Scale, 500)
+		e.clear()
+		e.end(b)
+	})
 }
 
 // benchChain measures the creation of a container on the lowest layer of a chain and on the highest, in turn.
