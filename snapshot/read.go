@@ -12,7 +12,8 @@ import (
 
 // Changes lists what a container or layer changed over the layer below it,
 // sorted by path. Where the driver cannot tell what was written it looks at the
-// change time of every file, and at the content of those where it moved.
+// change time of every file, and at the content of those where it moved. While
+// somebody writes to the container each path is told as it was at one moment or another.
 func (s *Store) Changes(ctx context.Context, name string) (_ []layertar.Change, err error) {
 	c, err := s.compareToParent(ctx, name)
 	if err != nil {
@@ -33,8 +34,8 @@ func (s *Store) compareToParent(ctx context.Context, name string) (*Comparison, 
 	return s.Compare(ctx, CompareRequest{Name: name, Below: in.Parent})
 }
 
-// WriteDiff writes what a container changed as a layer tar. A layer's tar is
-// written by WriteLayer.
+// WriteDiff writes what a container changed as a layer tar. What is written to meanwhile
+// gives layertar.ErrChanged: Compare has an Instant. A layer's tar is written by WriteLayer.
 func (s *Store) WriteDiff(ctx context.Context, name string, w io.Writer) (_ layertar.Diffed, err error) {
 	c, err := s.compareToParent(ctx, name)
 	if err != nil {
