@@ -99,15 +99,19 @@ func (w *watchedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Export writes the whole tree of a snapshot as one tar, without whiteouts.
+// Export writes the whole tree of a snapshot as one tar, without whiteouts. A container's is that
+// of one instant, by a snapshot of it, or where that cannot be made, as in a full pool, what it holds
+// while it is read: then layertar.ErrChanged if somebody writes to it.
 func (s *Store) Export(ctx context.Context, name string, w io.Writer) (err error) {
-	defer s.names.read(name)()
-	dir, release, err := s.Use(ctx, name)
+	c, err := s.Compare(ctx, CompareRequest{Name: name, Instant: true})
+	if err != nil && ctx.Err() == nil {
+		c, err = s.Compare(ctx, CompareRequest{Name: name})
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
-	if _, err := layertar.Diff(ctx, "", dir, w, layertar.DiffOptions{}); err != nil {
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if _, err := c.WriteTar(ctx, w, TarOptions{}); err != nil {
 		return fmt.Errorf("exporting %q: %w", name, err)
 	}
 	return nil

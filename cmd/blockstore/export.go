@@ -18,8 +18,13 @@ type exported struct {
 func (a *app) exportCommand() *cobra.Command {
 	var output string
 	cmd := a.command(spec{
-		use:     "export NAME [-o FILE|-]",
-		short:   "write a container's whole tree as one tar",
+		use:   "export NAME [-o FILE|-]",
+		short: "write a container's whole tree as one tar",
+		long: `Writes all files of a container, those of its image included, as one tar, to load by
+tar or docker import. It is one instant of a container that is running: on
+devicemapper and ZFS as it was, on btrfs as a power cut would have left it. In a store
+without room for that it is what the container holds while it is read; a file that is
+written to meanwhile is an error then.`,
 		example: "blockstore export web -o web.tar\nblockstore export web | tar t",
 		min:     1, max: 1,
 		run: func(ctx context.Context, args []string) error { return a.export(ctx, args[0], output) },

@@ -25,6 +25,7 @@ func contentCases() []testCase {
 		{name: "CommitWhileWriting", run: commitWhileWriting},
 		{name: "DiffOfNothing", run: diffOfNothing},
 		{name: "Export", run: export},
+		{name: "ExportWhileWriting", run: exportWhileWriting},
 	}
 }
 
@@ -138,14 +139,18 @@ func commitWhileWriting(t *testing.T, e *env) {
 	require.NoError(t, <-done)
 	e.unmount("c")
 	for _, layer := range layers {
-		e.in(layer.Name, func(dir string) {
-			first, second := e.read(dir, "first"), e.read(dir, "second")
-			ahead := len(first) - len(second)
-			require.True(t, ahead == 0 || ahead == 1, "the second file is %d bytes behind the first", ahead)
-			require.Empty(t, bytes.Trim([]byte(first), "x"), "bytes that were never written")
-		})
+		e.in(layer.Name, e.alternated)
 		require.Equal(t, layer.DiffID, digest.FromBytes(e.layerTar(layer.Name)))
 	}
+}
+
+// alternated wants what alternate wrote to be there as it was at one instant.
+func (e *env) alternated(dir string) {
+	e.t.Helper()
+	first, second := e.read(dir, "first"), e.read(dir, "second")
+	ahead := len(first) - len(second)
+	require.True(e.t, ahead == 0 || ahead == 1, "the second file is %d bytes behind the first", ahead)
+	require.Empty(e.t, bytes.Trim([]byte(first), "x"), "bytes that were never written")
 }
 
 // alternate appends a byte to each of two files in turn until stop.
@@ -206,4 +211,31 @@ func export(t *testing.T, e *env) {
 	_, err := layertar.Apply(e.ctx(), out, &b, layertar.ApplyOptions{Whiteouts: layertar.WhiteoutsRefused})
 	require.NoError(t, err)
 	e.same(withoutTimes(e.tree(next.Name)), withoutTimes(e.capture(out)), "the exported tree")
+}
+
+// exportWhileWriting: what is written in a container meanwhile ends no export of it, and it is one instant's where the driver has those.
+func exportWhileWriting(t *testing.T, e *env) {
+	e.create("c", "")
+	dir := e.mount("c")
+	e.write(dir, "first", "")
+	e.write(dir, "second", "")
+	stop, done := make(chan struct{}), make(chan error, 1)
+	started := make(chan struct{})
+	go func() { done <- alternate(dir, started, stop) }()
+	<-started
+	var tars [3]bytes.Buffer
+	for i := range tars {
+		require.NoError(t, e.s.Export(e.ctx(), "c", &tars[i]))
+	}
+	close(stop)
+	require.NoError(t, <-done)
+	e.unmount("c")
+	for i := range tars {
+		out := t.TempDir()
+		_, err := layertar.Apply(e.ctx(), out, &tars[i], layertar.ApplyOptions{Whiteouts: layertar.WhiteoutsRefused})
+		require.NoError(t, err)
+		if e.f.Unsupported[PointInTime] == "" {
+			e.alternated(out)
+		}
+	}
 }
