@@ -58,7 +58,7 @@ func Bench(b *testing.B, f Factory) {
 	})
 	b.Run("WriterBesideChanges", func(b *testing.B) {
 		e := makeEnv(b, f, f.BaseSize)
-		e.benchWriter(b, 10000/f.Scale, 500)
+		e.benchWriter(b, 10_000, 500)
 		e.clear()
 		e.end(b)
 	})
