@@ -18,29 +18,27 @@ func (e *env) benchWriter(b *testing.B, files, writes int) {
 	layer := e.layer("", func(dir string) { manyFiles(e, dir, files, 1) })
 	e.create("written", layer.Name)
 	dir := e.mount("written")
-	var alone, beside, asked []time.Duration
+	var alone, accompanied, asked []time.Duration
 	b.ResetTimer()
 	for i := range b.N {
 		for j := range writes {
 			alone = append(alone, timed(b, func() error { return writeDurably(filepath.Join(dir, fmt.Sprintf("alone-%d-%d", i, j))) }))
 		}
-		stop, ended := make(chan struct{}), make(chan error, 1)
-		go func() {
-			ended <- untilClosed(stop, func() error {
+		end := beside(func(stop chan struct{}) error {
+			return untilClosed(stop, func() error {
 				begun := time.Now()
 				_, err := e.s.Changes(e.ctx(), "written")
 				asked = append(asked, time.Since(begun))
 				return err
 			})
-		}()
+		})
 		for j := range writes {
-			beside = append(beside, timed(b, func() error { return writeDurably(filepath.Join(dir, fmt.Sprintf("beside-%d-%d", i, j))) }))
+			accompanied = append(accompanied, timed(b, func() error { return writeDurably(filepath.Join(dir, fmt.Sprintf("beside-%d-%d", i, j))) }))
 		}
-		close(stop)
-		require.NoError(b, <-ended)
+		require.NoError(b, end())
 	}
 	b.StopTimer()
-	for name, all := range map[string][]time.Duration{"alone": alone, "beside": beside, "changes": asked} {
+	for name, all := range map[string][]time.Duration{"alone": alone, "beside": accompanied, "changes": asked} {
 		slices.Sort(all)
 		b.ReportMetric(float64(all[len(all)/2].Nanoseconds()), name+"-median-ns")
 		b.ReportMetric(float64(all[len(all)*99/100].Nanoseconds()), name+"-p99-ns")

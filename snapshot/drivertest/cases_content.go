@@ -123,25 +123,32 @@ func commitWhileMounted(t *testing.T, e *env) {
 // second is never ahead of the first in one instant of the tree.
 func commitWhileWriting(t *testing.T, e *env) {
 	e.f.needs(t, PointInTime)
-	e.create("c", "")
-	dir := e.mount("c")
-	e.write(dir, "first", "")
-	e.write(dir, "second", "")
-	stop, done := make(chan struct{}), make(chan error, 1)
-	started := make(chan struct{})
-	go func() { done <- alternate(dir, started, stop) }()
-	<-started
 	var layers []snapshot.Info
-	for range 3 {
-		layers = append(layers, e.commit("c"))
-	}
-	close(stop)
-	require.NoError(t, <-done)
-	e.unmount("c")
+	e.whileAlternating("c", func() {
+		for range 3 {
+			layers = append(layers, e.commit("c"))
+		}
+	})
 	for _, layer := range layers {
 		e.in(layer.Name, e.alternated)
 		require.Equal(t, layer.DiffID, digest.FromBytes(e.layerTar(layer.Name)))
 	}
+}
+
+// whileAlternating makes a container, and runs do while somebody appends to two files in it.
+func (e *env) whileAlternating(name string, do func()) {
+	e.t.Helper()
+	e.create(name, "")
+	dir := e.mount(name)
+	e.write(dir, "first", "")
+	e.write(dir, "second", "")
+	started := make(chan struct{})
+	end := beside(func(stop chan struct{}) error { return alternate(dir, started, stop) })
+	defer end()
+	<-started
+	do()
+	require.NoError(e.t, end())
+	e.unmount(name)
 }
 
 // alternated wants what alternate wrote to be there as it was at one instant.
@@ -215,21 +222,12 @@ func export(t *testing.T, e *env) {
 
 // exportWhileWriting: what is written in a container meanwhile ends no export of it, and it is one instant's where the driver has those.
 func exportWhileWriting(t *testing.T, e *env) {
-	e.create("c", "")
-	dir := e.mount("c")
-	e.write(dir, "first", "")
-	e.write(dir, "second", "")
-	stop, done := make(chan struct{}), make(chan error, 1)
-	started := make(chan struct{})
-	go func() { done <- alternate(dir, started, stop) }()
-	<-started
 	var tars [3]bytes.Buffer
-	for i := range tars {
-		require.NoError(t, e.s.Export(e.ctx(), "c", &tars[i]))
-	}
-	close(stop)
-	require.NoError(t, <-done)
-	e.unmount("c")
+	e.whileAlternating("c", func() {
+		for i := range tars {
+			require.NoError(t, e.s.Export(e.ctx(), "c", &tars[i]))
+		}
+	})
 	for i := range tars {
 		out := t.TempDir()
 		_, err := layertar.Apply(e.ctx(), out, &tars[i], layertar.ApplyOptions{Whiteouts: layertar.WhiteoutsRefused})

@@ -231,13 +231,12 @@ func changesWhileWritten(t *testing.T, e *env) {
 		e.create("c", layer.Name)
 		dir := e.mount("c")
 		e.ok(os.Rename(filepath.Join(dir, "still/gone"), filepath.Join(dir, "still/new")))
-		stop, ended := make(chan struct{}), make(chan error, 1)
-		go func() {
-			ended <- untilClosed(stop, func() error { return e.tellsStill("c", layer.Name) })
-		}()
+		end := beside(func(stop chan struct{}) error {
+			return untilClosed(stop, func() error { return e.tellsStill("c", layer.Name) })
+		})
+		defer end()
 		mess(dir, 400)
-		close(stop)
-		e.ok(<-ended)
+		e.ok(end())
 		want, err := layertar.Changes(e.ctx(), e.mount(layer.Name), dir, layertar.CompareOptions{})
 		e.ok(err)
 		e.changed("c", want...)

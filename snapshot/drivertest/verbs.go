@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -225,6 +226,16 @@ func (e *env) unmountAll(ms []mount.Mount, target string) {
 	for range ms {
 		e.ok(mount.Unmount(target))
 	}
+}
+
+// beside runs fn beside the caller until end is called, which may be twice.
+func beside(fn func(stop chan struct{}) error) (end func() error) {
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- fn(stop) }()
+	return sync.OnceValue(func() error {
+		close(stop)
+		return <-ended
+	})
 }
 
 // untilClosed calls fn, once at least, until it fails or stop is closed.

@@ -35,7 +35,8 @@ func (c *comparer) visitNow(dir, p pair) error {
 		case now.there && !p.alike && sameState(&now.st, &p.upper.st):
 			return err
 		}
-		if p.upper = now; p.alike {
+		p.upper = now
+		if p.alike {
 			p.alike = false
 			if p.lower, err = inspect(dir.lower.fd, baseName(p.path)); err != nil {
 				return err

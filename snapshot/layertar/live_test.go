@@ -55,11 +55,13 @@ func TestCompareWhileWritten(t *testing.T) {
 				}
 			}
 		}()
+		defer func() { // also where a step fails
+			close(stop)
+			<-ended
+		}()
 		m := treetest.Mess{R: r, Dir: filepath.Join(upper, "mess")}
 		for range 300 {
 			m.Step()
 		}
-		close(stop)
-		<-ended
 	})
 }
