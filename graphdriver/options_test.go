@@ -40,7 +40,7 @@ func TestParseOptions(t *testing.T) {
 		"size": "key=value", "=": "unknown", "size=": "begin with a number", "size=-1": "invalid", "dm.nothing=1": "unknown",
 		"dm.min_free_space=10": "not 0%", "dm.min_free_space=100%": "not 0%", "dm.fs=xfs": "blockstore init --fs",
 		"dm.blocksize=512K": "cannot change", "dm.blkdiscard=false": "always", "dm.blkdiscard=maybe": "neither",
-		"dm.thinpooldev=x": "init` --thin-pool", "dm.directlvm_device=/dev/x": "--device DEV --yes", "dm.loopdatasize=1G": "--loopback", "dm.mkfsarg=-x": "--fs",
+		"dm.thinpooldev=x": "init` --thin-pool", "dm.directlvm_device=/dev/x": "--device DEV --yes", "dm.loopdatasize=1G": "--loopback", "dm.thinp_autoextend_threshold=80": "serve --extend-at", "dm.thinp_autoextend_percent=20": "serve --extend-by", "dm.mkfsarg=-x": "--fs",
 		"btrfs.min_space=1G": "for the driver btrfs", "zfs.fsname=tank": "--dataset POOL/FS",
 	} {
 		_, err := parseOptions([]string{text}, dm)
