@@ -20,8 +20,8 @@ func (a *app) exportCommand() *cobra.Command {
 	cmd := a.command(spec{
 		use:   "export NAME [-o FILE|-]",
 		short: "write a container's whole tree as one tar",
-		long: `Writes all files of a container, those of its image included, as one tar, to load by
-tar or docker import. It is one instant of a container that is running: on
+		long: `Writes all files of a container, those of its image included, as one tar, for tar or
+"blockstore import". It is one instant of a container that is running: on
 devicemapper and ZFS as it was, on btrfs as a power cut would have left it. In a store
 without room for that it is what the container holds while it is read; a file that is
 written to meanwhile is an error then.`,
