@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Files of the work directory that both ends know.
@@ -32,8 +33,9 @@ type Config struct {
 	Command []string
 	Env     []string
 	Dir     string
-	Shares  []string // host directories that the command may write to
-	Kind    any      // what the kind of machine has to add
+	Shares  []string      // host directories that the command may write to
+	Slack   time.Duration // by which its sleeps may be late; 0 for the kernel's
+	Kind    any           // what the kind of machine has to add
 }
 
 // Run boots one machine, waits for its command and cleans up. The error, if
@@ -109,7 +111,7 @@ func (k Kind) prepare(ctx context.Context, work string, o Options) (Program, err
 			return Program{}, err
 		}
 	}
-	config := Config{Command: o.Command, Env: k.env(o.Env), Dir: o.Dir, Shares: o.Shares}
+	config := Config{Command: o.Command, Env: k.env(o.Env), Dir: o.Dir, Shares: o.Shares, Slack: o.Slack}
 	program, err := k.Boot(ctx, p, &config)
 	if err != nil {
 		return program, err

@@ -52,7 +52,7 @@ func TestParseOptions(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("disk"), 0o600))
 	t.Setenv("BSTEST_HERE", "yes")
 	o, err := parseOptions(plain(), []string{
-		"--mem", "1G", "--disk", "2G", "--disk=64M", "--disk", file, "--share", dir, "--timeout", "30s",
+		"--mem", "1G", "--disk", "2G", "--disk=64M", "--disk", file, "--share", dir, "--timeout", "30s", "--timer-slack", "1ms",
 		"-e", "A=b=c", "-e", "BSTEST_HERE", "-e", "BSTEST_NOT_HERE", "--", "sh", "-c", "true",
 	}, io.Discard)
 	require.NoError(t, err)
@@ -61,6 +61,7 @@ func TestParseOptions(t *testing.T) {
 	assert.Equal(t, []string{dir}, o.Shares)
 	assert.Equal(t, []string{"A=b=c", "BSTEST_HERE=yes"}, o.Env)
 	assert.Equal(t, 30*time.Second, o.Timeout)
+	assert.Equal(t, time.Millisecond, o.Slack)
 	assert.Equal(t, int64(1<<30), o.Memory)
 }
 
@@ -79,6 +80,7 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"a directory as disk", []string{"--disk", t.TempDir(), "--", "true"}},
 		{"bad size", []string{"--disk", "big", "--", "true"}},
 		{"too many disks", append(tooMany, "--", "true")},
+		{"a negative timer slack", []string{"--timer-slack", "-1ms", "--", "true"}},
 		{"no time", []string{"--timeout", "0s", "--", "true"}},
 		{"missing share", []string{"--share", t.TempDir() + "/nosuch", "--", "true"}},
 		{"the root as share", []string{"--share", "/", "--", "true"}},

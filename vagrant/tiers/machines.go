@@ -252,6 +252,9 @@ func (m *machines) build(ctx context.Context, pkg string) *built {
 	return b
 }
 
+// timerSlack is by how much the sleeps of what a machine runs may be late: all of it is Go's programs.
+const timerSlack = time.Millisecond
+
 // runPackage boots a machine for a test binary, in the package's directory so that testdata is
 // found.
 func (m *machines) runPackage(ctx context.Context, run machineRun) (*tier, error) {
@@ -264,7 +267,7 @@ func (m *machines) runPackage(ctx context.Context, run machineRun) (*tier, error
 		t.results[testKey{pkg: run.pkg}] = result{outcome: failed, output: b.complaint}
 		return t, nil
 	}
-	args := []string{"tool", "test2json", "-t", "-p", run.pkg, m.program, "--mem", m.o.memory, "--still", m.o.still.String(), "--timeout", (m.timeout + time.Minute).String()}
+	args := []string{"tool", "test2json", "-t", "-p", run.pkg, m.program, "--mem", m.o.memory, "--still", m.o.still.String(), "--timer-slack", timerSlack.String(), "--timeout", (m.timeout + time.Minute).String()}
 	args = slices.Concat(args, m.flags, run.flags, m.o.machineFlags, []string{"--", b.binary, "-test.v=test2json", "-test.timeout=" + m.timeout.String()})
 	if run.run != "" {
 		args = append(args, "-test.run="+run.run)

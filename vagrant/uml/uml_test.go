@@ -42,17 +42,18 @@ stat -f -c %T "$BSTEST_DIR"
 test -c /dev/mapper/control && echo dm
 truncate -s 1G "$TMPDIR/f" && losetup -f --show --direct-io=on "$TMPDIR/f"
 strace -f -o "$TMPDIR/trace" true && grep -c execve "$TMPDIR/trace"
+sh -c 'cat /proc/self/timerslack_ns'
 cat
 echo out > "$SHARE/file"
 echo out > "$HOST/file"
 printf 'a\r\nb\000c' >&2
 exit 42`
-	status, stdout, stderr := w.Run(t, "--disk=64M", "--disk=1G", "--share", share, "-e", "GREETING=hello you",
+	status, stdout, stderr := w.Run(t, "--disk=64M", "--disk=1G", "--share", share, "--timer-slack=2ms", "-e", "GREETING=hello you",
 		"-e", "SHARE="+share, "-e", "HOST="+host, "--", "sh", "-c", script)
 	assert.Equal(t, 42, status, stderr)
 	assert.Equal(t, strings.Join([]string{
 		here, "uml hello you", "67108864 1073741824", "// Command uml runs one command inside User Mode Linux, a Linux kernel that is",
-		"ext2/ext3", "dm", "/dev/loop0", "1", "",
+		"ext2/ext3", "dm", "/dev/loop0", "1", "2000000", "",
 	}, "\n"), stdout)
 	assert.Equal(t, "a\r\nb\x00c", stderr)
 	assert.FileExists(t, filepath.Join(share, "file"))

@@ -48,6 +48,7 @@ stat -f -c %T "$BSTEST_DIR" /var/lib/blockstore | paste -sd' '
 zfs version | cut -d- -f1 | paste -sd' '
 dmsetup create bstest --table '0 8 linear /dev/vda 0' && dmsetup mknodes && ls /dev/mapper
 truncate -s 1G "$TMPDIR/f" && losetup -f --show --direct-io=on "$TMPDIR/f"
+sh -c 'cat /proc/self/timerslack_ns'
 cat
 echo out >"$SHARE/file"
 echo out >"$HOST/file" && cat "$HOST/file"
@@ -55,12 +56,12 @@ echo kept >/dev/vdc
 head -c 5000000 /dev/zero | tr '\0' x >&2
 printf 'a\r\nb\000c' >&2
 exit 200`
-	status, stdout, stderr := w.Run(t, "--disk=64M", "--disk=1G", "--disk", kept, "--share", share, "-e", "GREETING=hello you",
+	status, stdout, stderr := w.Run(t, "--disk=64M", "--disk=1G", "--disk", kept, "--share", share, "--timer-slack=2ms", "-e", "GREETING=hello you",
 		"-e", "SHARE="+share, "-e", "HOST="+host, "--", "sh", "-c", script)
 	assert.Equal(t, 200, status)
 	assert.Equal(t, strings.Join([]string{
 		here, "vm hello you 1 2", "67108864 1073741824 1048576", "// Command vm runs one command inside a virtual machine and exits with the",
-		"ext2/ext3 ext2/ext3", "zfs zfs", "bstest", "control", "/dev/loop0", "out", "",
+		"ext2/ext3 ext2/ext3", "zfs zfs", "bstest", "control", "/dev/loop0", "2000000", "out", "",
 	}, "\n"), stdout)
 	noise := strings.Repeat("x", 5_000_000)
 	assert.True(t, stderr == noise+"a\r\nb\x00c", "%d bytes on stderr: %.200s", len(stderr), strings.Trim(stderr, "x"))
