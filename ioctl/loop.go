@@ -202,14 +202,18 @@ func LoopsOf(path string) ([]int, error) {
 
 // attachedLoops lists the loop devices that have a file: the kernel shows /sys/block/loopN/loop only then.
 func attachedLoops() ([]int, error) {
-	dirs, err := filepath.Glob(loopSysfs + "/loop[0-9]*/loop")
+	devices, err := os.ReadDir(loopSysfs)
 	if err != nil {
 		return nil, fmt.Errorf("listing loop devices: %w", err)
 	}
 	var all []int
-	for _, d := range dirs {
-		n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(filepath.Dir(d)), "loop"))
-		if err == nil {
+	for _, d := range devices {
+		digits, loop := strings.CutPrefix(d.Name(), "loop")
+		n, err := strconv.Atoi(digits)
+		if !loop || err != nil {
+			continue
+		}
+		if err := unix.Access(filepath.Join(loopSysfs, d.Name(), "loop"), unix.F_OK); err == nil {
 			all = append(all, n)
 		}
 	}
