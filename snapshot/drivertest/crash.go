@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,8 @@ const maxSteps = 2000
 // else. It needs the build tag failpoints.
 func RunCrash(t *testing.T, f Factory) {
 	f = f.withDefaults()
+	// A store is opened twice for each step and leaves a little garbage, which takes longer to look for than there is time.
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	if name := os.Getenv(childOperation); name != "" {
 		crashChild(t, f, name)
 		return
