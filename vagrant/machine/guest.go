@@ -159,7 +159,10 @@ func RunCommand(work string, config Config) (int, error) {
 	if err := os.WriteFile(filepath.Join(work, begunFile), nil, 0o600); err != nil {
 		return ExitMachine, err
 	}
-	p, err := startProcess(path, config.Command, files, config.Slack)
+	if err := sleepLate(config.Slack); err != nil {
+		return ExitMachine, err
+	}
+	p, err := os.StartProcess(path, config.Command, &os.ProcAttr{Files: files, Sys: &unix.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return ExitNotFound, err
 	}
@@ -174,20 +177,20 @@ func RunCommand(work string, config Config) (int, error) {
 	return ws.ExitStatus(), nil
 }
 
-// startProcess starts a program, whose sleeps and those of all that it starts may be late by slack (prctl(2), PR_SET_TIMERSLACK).
+// sleepLate lets the sleeps of all that the caller starts from now on be late by slack (prctl(2), PR_SET_TIMERSLACK), if
+// that is above 0. Children have it of the thread that starts them, which stays the caller's.
 //
-// A thread of Go's runtime sleeps for 20 µs again and again while its program has anything to do. In a machine without a
-// processor of its own each sleep is a system call, a clock that is set, an interrupt and two changes of the process, which
-// take longer than that.
-func startProcess(path string, args []string, files []*os.File, slack time.Duration) (*os.Process, error) {
-	if slack > 0 { // children have it of the thread that starts them
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack.Nanoseconds()), 0, 0, 0); err != nil {
-			return nil, fmt.Errorf("timer slack: %w", err)
-		}
+// A thread of Go's runtime sleeps for 20 µs again and again while its program has anything to do, and in User Mode Linux
+// each sleep is a system call, a clock that is set, an interrupt and two changes of process, which take longer than that.
+func sleepLate(slack time.Duration) error {
+	if slack <= 0 {
+		return nil
 	}
-	return os.StartProcess(path, args, &os.ProcAttr{Files: files, Sys: &unix.SysProcAttr{Setsid: true}})
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack.Nanoseconds()), 0, 0, 0); err != nil {
+		return fmt.Errorf("timer slack: %w", err)
+	}
+	return nil
 }
 
 // openStreams opens the command's stdin, stdout and stderr.

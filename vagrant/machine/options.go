@@ -69,7 +69,7 @@ func parseOptions(k Kind, args []string, stderr io.Writer) (Options, error) {
 	})
 	flags.DurationVar(&o.Timeout, "timeout", o.Timeout, "time limit, boot included")
 	flags.DurationVar(&o.Still, "still", 0, "time limit for a command that writes nothing (default none)")
-	flags.DurationVar(&o.Slack, "timer-slack", 0, "by how much the command's sleeps may be late (default the kernel's, 50us): with 1ms Go's programs take a third less time")
+	flags.DurationVar(&o.Slack, "timer-slack", 0, "by how much the command's sleeps may be late (default the kernel's, 50us); with 1ms Go's programs take less of the processor in User Mode Linux")
 	flags.BoolVar(&o.Keep, "keep", false, "keep the temporary directory (disks, console) and say where it is")
 	flags.BoolVar(&o.Console, "console", false, "copy the machine's console to stderr")
 	if k.AddFlags != nil {

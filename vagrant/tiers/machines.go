@@ -252,7 +252,7 @@ func (m *machines) build(ctx context.Context, pkg string) *built {
 	return b
 }
 
-// timerSlack is by how much the sleeps of what a machine runs may be late: all of it is Go's programs.
+// timerSlack is by how much the sleeps of what a machine runs may be late: nearly all of it is Go's programs.
 const timerSlack = time.Millisecond
 
 // runPackage boots a machine for a test binary, in the package's directory so that testdata is

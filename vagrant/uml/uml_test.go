@@ -42,7 +42,7 @@ stat -f -c %T "$BSTEST_DIR"
 test -c /dev/mapper/control && echo dm
 truncate -s 1G "$TMPDIR/f" && losetup -f --show --direct-io=on "$TMPDIR/f"
 strace -f -o "$TMPDIR/trace" true && grep -c execve "$TMPDIR/trace"
-sh -c 'cat /proc/self/timerslack_ns'
+cat /proc/self/timerslack_ns
 cat
 echo out > "$SHARE/file"
 echo out > "$HOST/file"

@@ -48,7 +48,7 @@ stat -f -c %T "$BSTEST_DIR" /var/lib/blockstore | paste -sd' '
 zfs version | cut -d- -f1 | paste -sd' '
 dmsetup create bstest --table '0 8 linear /dev/vda 0' && dmsetup mknodes && ls /dev/mapper
 truncate -s 1G "$TMPDIR/f" && losetup -f --show --direct-io=on "$TMPDIR/f"
-sh -c 'cat /proc/self/timerslack_ns'
+cat /proc/self/timerslack_ns
 cat
 echo out >"$SHARE/file"
 echo out >"$HOST/file" && cat "$HOST/file"
