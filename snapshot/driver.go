@@ -269,8 +269,8 @@ type Unsealer interface {
 	Unseal(ctx context.Context, ids ...VolumeID) error
 }
 
-// Stacker is a Driver to which sealing a volume and making another on top of it is one
-// wait for the disk instead of two.
+// Stacker is a Driver to which sealing a volume and making another on top of it is a
+// wait for the disk less than one after the other.
 type Stacker interface {
 	// SealBelow is Seal, and makes the volume next a writable snapshot of v, as Create does
 	// of the sealed volume; layers is what the layers below v hold, as in OriginBytes.

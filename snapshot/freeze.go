@@ -141,8 +141,8 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 }
 
 // sealWithSpare seals a volume. Whoever commits a layer goes on to make something of it,
-// the next layer or a container: where spares are kept, and one costs no wait of its own,
-// one is made by the way.
+// the next layer or a container: where spares are kept, and both together are a wait for the
+// disk less, one is made by the way.
 func (s *Store) sealWithSpare(ctx context.Context, v Volume, below int64) (spare []VolumeID, err error) {
 	if d, ok := s.driver.(Stacker); ok && s.spares.kept() {
 		ids, err := s.ids.take(ctx, 1)

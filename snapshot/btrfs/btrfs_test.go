@@ -321,6 +321,46 @@ func TestSizeLimit(t *testing.T) {
 	write(t, big, 12<<20)
 	larger := s.create(t, 19, snapshot.CreateOptions{Origin: layer, Size: 64 << 20, OriginBytes: 16 << 20})
 	write(t, filepath.Join(larger, "big"), 40<<20)
+
+	require.NoError(t, s.driver.(snapshot.Stacker).SealBelow(t.Context(), snapshot.Volume{ID: 18, Origin: 17, Size: 32 << 20}, 20, 16<<20))
+	require.ErrorIs(t, os.WriteFile(filepath.Join(box, "x"), nil, 0o600), unix.EROFS)
+	above := filepath.Join(s.dir(t, snapshot.Volume{ID: 20}), "more")
+	require.ErrorIs(t, os.WriteFile(above, make([]byte, 8<<20), 0o600), unix.EDQUOT, "what was sealed counts, and what is below it")
+	require.NoError(t, os.Remove(above))
+	write(t, above, 2<<20)
+}
+
+// TestSealBelow: what was written and not synced is in both, and a volume that is mounted is neither sealed nor gone on with.
+func TestSealBelow(t *testing.T) {
+	s := newLoopStore(t)
+	stacker := s.driver.(snapshot.Stacker)
+	dir := s.create(t, 16, snapshot.CreateOptions{Origin: base})
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), []byte("content"), 0o600))
+	v := snapshot.Volume{ID: 16}
+	target := t.TempDir()
+	mounts, err := s.driver.Activate(t.Context(), v, false)
+	require.NoError(t, err)
+	require.NoError(t, mount.All(mounts, target))
+	require.ErrorIs(t, stacker.SealBelow(t.Context(), v, 17, 0), snapshot.ErrBusy)
+	require.NoError(t, os.WriteFile(filepath.Join(target, "b"), []byte("content"), 0o600))
+	require.NoError(t, mount.Unmount(target))
+	ids, err := s.driver.Volumes(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []snapshot.VolumeID{16}, ids)
+
+	require.NoError(t, stacker.SealBelow(t.Context(), v, 17, 0))
+	for _, id := range []snapshot.VolumeID{16, 17} {
+		for _, name := range []string{"a", "b"} {
+			text, err := os.ReadFile(filepath.Join(s.dir(t, snapshot.Volume{ID: id}), name))
+			require.NoError(t, err)
+			require.Equal(t, "content", string(text))
+		}
+	}
+	require.ErrorIs(t, os.WriteFile(filepath.Join(dir, "c"), nil, 0o600), unix.EROFS)
+	require.NoError(t, os.WriteFile(filepath.Join(s.dir(t, snapshot.Volume{ID: 17}), "c"), nil, 0o600))
+	findings, err := s.driver.Check(t.Context(), []snapshot.Volume{{ID: 16, Sealed: true}, {ID: 17, Origin: 16}})
+	require.NoError(t, err)
+	require.Empty(t, findings)
 }
 
 func TestDirectoryOnBtrfs(t *testing.T) {

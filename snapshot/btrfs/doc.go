@@ -18,7 +18,7 @@
 // Invariants:
 //
 //   - A sealed volume is a read-only subvolume (BTRFS_SUBVOL_RDONLY), and its data
-//     was synced after that flag was set.
+//     was written out after that flag was set, or, where it was unpacked, before.
 //   - The file system and the volumes' subvolume are known by their UUIDs, not by
 //     their paths.
 //   - A volume that is mounted is not removed. The kernel would let us.

@@ -46,6 +46,7 @@ var (
 	_ snapshot.Driver  = (*driver)(nil)
 	_ snapshot.Settler = (*driver)(nil)
 	_ snapshot.Roomy   = (*driver)(nil)
+	_ snapshot.Stacker = (*driver)(nil)
 
 	_ snapshot.UsageCounter = (*driver)(nil)
 	_ snapshot.Grower       = loopDriver{}
@@ -185,6 +186,38 @@ func (d *driver) snapshotOnce(origin, id snapshot.VolumeID, limit btrfsvol.Bytes
 // Seal sets the subvolume read-only, which stops writers, and then writes its data
 // out: the flag alone does not.
 func (d *driver) Seal(ctx context.Context, v snapshot.Volume) error {
+	if err := d.idle(ctx, v.ID); err != nil {
+		return err
+	}
+	return translate(d.seal(v.ID), "btrfs: seal volume %d", v.ID)
+}
+
+// SealBelow has the snapshot's commit write the data out.
+func (d *driver) SealBelow(ctx context.Context, v snapshot.Volume, next snapshot.VolumeID, layers int64) error {
+	err := d.idle(ctx, v.ID)
+	if err == nil {
+		err = d.Room(ctx)
+	}
+	if err == nil {
+		err = translate(d.sealBelow(ctx, v, next, layers), "btrfs: seal volume %d below volume %d", v.ID, next)
+	}
+	return err
+}
+
+func (d *driver) sealBelow(ctx context.Context, v snapshot.Volume, next snapshot.VolumeID, layers int64) error {
+	if err := d.fs.SetReadOnly(pathOf(v.ID), true); err != nil {
+		return err
+	}
+	failpoint.Hit("btrfs: read-only, no snapshot of it")
+	if err := d.snapshot(ctx, v.ID, next, limitOf(v.Size, layers)); err != nil {
+		return err
+	}
+	_, err := d.limitAbove(v.ID, next, v.Size, layers)
+	return err
+}
+
+// idle refuses a volume that is mounted.
+func (d *driver) idle(ctx context.Context, id snapshot.VolumeID) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -192,10 +225,7 @@ func (d *driver) Seal(ctx context.Context, v snapshot.Volume) error {
 	if err != nil {
 		return err
 	}
-	if err := d.where.busy(uses, v.ID); err != nil {
-		return err
-	}
-	return translate(d.seal(v.ID), "btrfs: seal volume %d", v.ID)
+	return d.where.busy(uses, id)
 }
 
 func (d *driver) seal(id snapshot.VolumeID) error {
@@ -283,10 +313,6 @@ func (d *driver) Activate(ctx context.Context, v snapshot.Volume, readOnly bool)
 func (d *driver) dirOf(id snapshot.VolumeID) string { return filepath.Join(d.fs.Dir(), pathOf(id)) }
 
 // Deactivate looks whether the volume is still mounted.
-func (d *driver) Deactivate(_ context.Context, id snapshot.VolumeID) error {
-	uses, err := d.where.uses()
-	if err != nil {
-		return err
-	}
-	return d.where.busy(uses, id)
+func (d *driver) Deactivate(ctx context.Context, id snapshot.VolumeID) error {
+	return d.idle(context.WithoutCancel(ctx), id)
 }

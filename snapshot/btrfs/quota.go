@@ -21,6 +21,25 @@ func limitOf(size, layers int64) btrfsvol.Bytes {
 	return btrfsvol.Bytes(max(size-layers, leastLimit))
 }
 
+// limitAbove takes what a finished layer holds off the limit of the volume next on top of it, and gives what the layers below
+// that hold then; layers is the same below the finished one. It could not be counted earlier: before the snapshot's commit its
+// data had no extents.
+func (d *driver) limitAbove(done, next snapshot.VolumeID, size, layers int64) (int64, error) {
+	if size == 0 || !d.config.SimpleQuota {
+		return layers, nil
+	}
+	s, err := d.fs.Stat(pathOf(done))
+	if err != nil {
+		return layers, err
+	}
+	added, err := d.fs.UsageSince(s.ID, s.Created)
+	if err != nil {
+		return layers, err
+	}
+	layers += int64(added.Total())
+	return layers, d.fs.LimitQgroup(groupOf(next), limitOf(size, layers))
+}
+
 // groupOf is the volume's quota group. Its level is 1, since what a container nests
 // in its subvolume joins groups of this level, and only them.
 func groupOf(id snapshot.VolumeID) btrfsvol.QgroupID { return btrfsvol.Qgroup(1, uint64(id)) }

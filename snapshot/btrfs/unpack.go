@@ -75,29 +75,12 @@ func (u *unpacker) seal(ctx context.Context, id snapshot.VolumeID) error {
 		return err
 	}
 	failpoint.Hit("btrfs: next layer begun, last one writable")
-	if err := d.fs.SetReadOnly(pathOf(id), true); err != nil {
-		return err
-	}
-	return u.count(id, after)
-}
-
-// count takes what the finished layer holds off the limit of the next one. It could
-// not be counted earlier: before the snapshot's commit its data had no extents.
-func (u *unpacker) count(done, next snapshot.VolumeID) error {
-	d := u.driver
-	if u.size == 0 || !d.config.SimpleQuota {
-		return nil
-	}
-	s, err := d.fs.Stat(pathOf(done))
+	err := d.fs.SetReadOnly(pathOf(id), true)
 	if err != nil {
 		return err
 	}
-	added, err := d.fs.UsageSince(s.ID, s.Created)
-	if err != nil {
-		return err
-	}
-	u.layers += int64(added.Total())
-	return d.fs.LimitQgroup(groupOf(next), limitOf(u.size, u.layers))
+	u.layers, err = d.limitAbove(id, after, u.size, u.layers)
+	return err
 }
 
 // Close has nothing to release.

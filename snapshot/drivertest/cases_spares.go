@@ -193,7 +193,7 @@ func sparesInACrowd(t *testing.T, e *env) {
 	}
 }
 
-// spareOfACommit: where sealing and a snapshot are one wait for the disk, each layer of a
+// spareOfACommit: where sealing and a snapshot together wait less for the disk, each layer of a
 // chain comes with the volume that is gone on with.
 func spareOfACommit(t *testing.T, e *env) {
 	if _, ok := e.s.Driver().(snapshot.Stacker); !ok {
