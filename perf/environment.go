@@ -3,6 +3,9 @@ package perf
 import (
 	"os"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Environment are facts about the kernel's world that move figures, beside those of
@@ -14,6 +17,10 @@ func Environment() map[string]string {
 	}
 	if _, err := os.Stat("/run/udev/control"); err == nil {
 		facts["udev"] = "yes"
+	}
+	// By how much sleeps may be late, those of Go's runtime too.
+	if slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0); err == nil {
+		facts["timer slack"] = time.Duration(slack).String()
 	}
 	for name, file := range map[string]string{
 		"rcu_expedited": "/sys/kernel/rcu_expedited",
