@@ -30,8 +30,9 @@ type Options struct {
 // Disk is a blank disk of a size, or a file of the caller's that is the disk
 // and outlives the machine.
 type Disk struct {
-	Size int64
-	File string
+	Size   int64
+	File   string
+	Device bool // File is a block device
 }
 
 // parseOptions reads the command line. Errors are for the user and end in
@@ -46,7 +47,7 @@ func parseOptions(k Kind, args []string, stderr io.Writer) (Options, error) {
 	}
 	flags.Func("mem", "memory of the machine (default 2G)", sizeInto(&o.Memory))
 	flags.Func("scratch", "size of the ext4 disk behind $BSTEST_DIR, sparse (default 16G)", sizeInto(&o.Scratch))
-	flags.Func("disk", "add a disk ("+k.Disks+"): a blank one of this `SIZE`, or the file /PATH, which keeps what is written", func(s string) error {
+	flags.Func("disk", "add a disk ("+k.Disks+"): a blank one of this `SIZE`, or the file or block device /PATH, which keeps what is written", func(s string) error {
 		disk, err := parseDisk(s)
 		o.Disks = append(o.Disks, disk)
 		return err
@@ -94,20 +95,21 @@ func parseOptions(k Kind, args []string, stderr io.Writer) (Options, error) {
 	return o, err
 }
 
-// parseDisk reads a disk's size, or the absolute path of its file.
+// parseDisk reads a disk's size, or the absolute path of its file or block device.
 func parseDisk(s string) (Disk, error) {
 	if !filepath.IsAbs(s) {
 		size, err := parseSize(s)
 		return Disk{Size: size}, err
 	}
 	st, err := os.Stat(s)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Disk{}, err
-	case !st.Mode().IsRegular() || st.Size() == 0 || strings.ContainsRune(s, ','):
+	}
+	device := st.Mode().Type() == os.ModeDevice
+	if !device && (!st.Mode().IsRegular() || st.Size() == 0) || strings.ContainsRune(s, ',') {
 		return Disk{}, fmt.Errorf("%s is no file that can be a disk: it has to have a size, and no comma in its path", s)
 	}
-	return Disk{File: s}, nil
+	return Disk{File: s, Device: device}, nil
 }
 
 func sizeInto(p *int64) func(string) error {

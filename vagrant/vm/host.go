@@ -113,17 +113,21 @@ func kernelArgs(img image, initrd, work string) []string {
 // scratch disk, and the image's root, whose changes go to a file that QEMU has
 // unlinked.
 func diskArgs(img image, p machine.Plan) []string {
+	const lost = ",cache=unsafe" // nobody waits for the host's disk
 	var args []string
 	disk := func(id, serial, file, more string) {
-		args = append(args, "-drive", "if=none,id="+id+",format=raw,cache=unsafe,discard=unmap,file="+file+more,
+		args = append(args, "-drive", "if=none,id="+id+",format=raw,discard=unmap,file="+file+more,
 			"-device", "virtio-blk-pci,drive="+id+",serial="+serial)
 	}
 	for i, file := range p.Disks {
-		n := strconv.Itoa(i)
-		disk("disk"+n, "bstest-disk"+n, file, "")
+		n, cache := strconv.Itoa(i), lost
+		if p.Options.Disks[i].Device {
+			cache = ",cache=none" // others look at it meanwhile
+		}
+		disk("disk"+n, "bstest-disk"+n, file, cache)
 	}
-	disk("scratch", scratchSerial, p.Scratch, "")
-	disk("root", rootSerial, img.root, ",snapshot=on")
+	disk("scratch", scratchSerial, p.Scratch, lost)
+	disk("root", rootSerial, img.root, lost+",snapshot=on")
 	return args
 }
 
