@@ -101,6 +101,18 @@ func (c *Client) Link(name string, dev Number) (string, error) {
 	return link, nil
 }
 
+// Published says whether there is a /dev/mapper/NAME, whoever made it. It asks device-mapper nothing.
+func (c *Client) Published(name string) (bool, error) {
+	if err := validateName(name); err != nil {
+		return false, err
+	}
+	_, err := os.Lstat(filepath.Join(c.dev, "mapper", name))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Unpublish removes the link that [Client.Publish] or [Client.Link] made, or that udev made of a device
 // that is gone: a udev that slept meanwhile knows nothing of it, and finds nothing missing.
 // It does nothing where there is something else than a link.

@@ -293,6 +293,10 @@ type Scratcher interface {
 type Devicer interface {
 	// Device is the path of a volume's device. One that is not active is ErrNotFound.
 	Device(ctx context.Context, id VolumeID) (string, error)
+	// MayMount is ErrBusy while somebody has the device open of a volume whose mounts were handed out, and has it mounted nowhere
+	// on this machine: a virtual machine that the device was given to has it mounted, and a second kernel that mounts it
+	// destroys what is on it.
+	MayMount(ctx context.Context, id VolumeID) error
 }
 
 // Tracker is a Driver that keeps account of what was changed, so that two volumes can

@@ -124,6 +124,11 @@ func (v *volumes) deactivate(ctx context.Context, st *volumeState, id VolumeID) 
 
 // mountAt activates and mounts a volume at its directory below kind.
 func (v *volumes) mountAt(ctx context.Context, st *volumeState, vol Volume, kind string, o MountOptions) (string, error) {
+	if d, ok := v.store.driver.(Devicer); ok && !vol.Sealed {
+		if err := d.MayMount(ctx, vol.ID); err != nil {
+			return "", err
+		}
+	}
 	if err := v.activate(ctx, st, vol); err != nil {
 		return "", err
 	}

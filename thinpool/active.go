@@ -201,6 +201,33 @@ func (p *Pool) Publish(ctx context.Context, id dm.DeviceID) (string, error) {
 	return link, nil
 }
 
+// Published is the active device that others know by a name from Publish. ErrNotFound where there is none; without a name no ioctl is
+// needed to tell.
+func (p *Pool) Published(ctx context.Context, id dm.DeviceID) (ActiveDevice, error) {
+	named, err := p.dm.Published(p.config.ThinName(id))
+	if err != nil {
+		return ActiveDevice{}, fmt.Errorf("looking at thin device %d: %w", id, err)
+	}
+	if !named {
+		return ActiveDevice{}, fmt.Errorf("thin device %d has no name: %w", id, ErrNotFound)
+	}
+	info, err := p.dm.Info(ctx, dm.UUID(p.config.ThinUUID(id)))
+	if errors.Is(err, dm.ErrNotFound) {
+		return ActiveDevice{}, fmt.Errorf("thin device %d is not active: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return ActiveDevice{}, fmt.Errorf("looking at thin device %d: %w", id, err)
+	}
+	return activeDevice(id, info), nil
+}
+
+func activeDevice(id dm.DeviceID, info dm.Info) ActiveDevice {
+	return ActiveDevice{
+		Device: newDevice(id, info.Dev), OpenCount: info.OpenCount, ReadOnly: info.ReadOnly,
+		Leaving: info.DeferredRemove, info: info,
+	}
+}
+
 func leadsTo(link string, dev dm.Number) bool {
 	var st unix.Stat_t
 	return unix.Stat(link, &st) == nil && dm.NumberOf(st.Rdev) == dev
@@ -298,10 +325,7 @@ func (p *Pool) list(ctx context.Context) ([]ActiveDevice, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listing devices of pool %s: %w", p.config.Name, err)
 		}
-		active = append(active, ActiveDevice{
-			Device: newDevice(id, info.Dev), OpenCount: info.OpenCount, ReadOnly: info.ReadOnly,
-			Leaving: info.DeferredRemove, info: info,
-		})
+		active = append(active, activeDevice(id, info))
 	}
 	return active, nil
 }

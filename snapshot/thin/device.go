@@ -2,11 +2,16 @@ package thin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"time"
 
 	"blockstore.dev/blockstore/snapshot"
 	"blockstore.dev/blockstore/snapshot/mount"
+	"blockstore.dev/blockstore/thinpool"
 )
 
 var (
@@ -27,6 +32,44 @@ func (d *driver) Device(ctx context.Context, id snapshot.VolumeID) (string, erro
 		}
 	}
 	return "", fmt.Errorf("volume %d is not active: %w", id, snapshot.ErrNotFound)
+}
+
+// Who looks at every new device, as udev and blkid do, has it open for a moment.
+const (
+	glance     = 200 * time.Millisecond
+	glanceStep = 5 * time.Millisecond
+)
+
+// MayMount compares the device's openers with the file systems that the kernel knows, in all mount namespaces. It is one ioctl for a
+// device that was published, and none for others.
+func (d *driver) MayMount(ctx context.Context, id snapshot.VolumeID) error {
+	for deadline := time.Now().Add(glance); ; {
+		dev, err := d.pool.Published(ctx, deviceID(id))
+		if errors.Is(err, thinpool.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return translate(err)
+		}
+		if dev.OpenCount == 0 || d.config.FileSystem.mounted(dev.Path) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("volume %d: %w: its device %s is open, as by a virtual machine, and mounted nowhere here: end what has it first",
+				id, snapshot.ErrBusy, dev.Path)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(glanceStep):
+		}
+	}
+}
+
+// mounted says whether the kernel has the file system of a device mounted, in whatever mount namespace.
+func (fs fileSystem) mounted(device string) bool {
+	_, err := os.Stat(filepath.Join("/sys/fs", string(fs), filepath.Base(device)))
+	return err == nil
 }
 
 // Publish names the device by /dev/mapper: minor numbers are used again.

@@ -209,6 +209,37 @@ func TestDevice(t *testing.T) {
 	require.NoError(t, s.driver.Remove(t.Context(), v.ID))
 }
 
+// TestMayMount: a device that was handed out, is open and has no file system mounted is somebody's whose file system we do not see.
+func TestMayMount(t *testing.T) {
+	fileSystems(t, func(t *testing.T, fs string) {
+		s := newStore(t, func(o *snapshot.InitOptions) { o.FileSystem = fs })
+		d := s.driver.(snapshot.Devicer)
+		v := s.create(16, s.base)
+		require.NoError(t, d.MayMount(t.Context(), v.ID), "it is not active")
+		ms, err := s.driver.Activate(t.Context(), v, false)
+		require.NoError(t, err)
+		calls := s.called(func() { require.NoError(t, d.MayMount(t.Context(), v.ID)) })
+		require.Empty(t, calls, "nobody was given it")
+		ms, err = s.driver.(snapshot.Publisher).Publish(t.Context(), v.ID, ms)
+		require.NoError(t, err)
+		calls = s.called(func() { require.NoError(t, d.MayMount(t.Context(), v.ID)) })
+		require.Len(t, calls, 1)
+
+		f, err := os.Open(ms[0].Source)
+		require.NoError(t, err)
+		require.ErrorIs(t, d.MayMount(t.Context(), v.ID), snapshot.ErrBusy)
+		target := t.TempDir()
+		require.NoError(t, mount.All(ms, target))
+		require.NoError(t, d.MayMount(t.Context(), v.ID), "it is mounted here")
+		require.NoError(t, mount.Unmount(target))
+		require.ErrorIs(t, d.MayMount(t.Context(), v.ID), snapshot.ErrBusy)
+		require.NoError(t, f.Close())
+		require.NoError(t, d.MayMount(t.Context(), v.ID))
+		require.NoError(t, s.driver.Deactivate(t.Context(), v.ID))
+		require.NoError(t, s.driver.Remove(t.Context(), v.ID))
+	})
+}
+
 func TestChainUnpacks(t *testing.T) {
 	fileSystems(t, func(t *testing.T, fs string) {
 		s := newStore(t, func(o *snapshot.InitOptions) { o.FileSystem = fs })
