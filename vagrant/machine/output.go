@@ -3,16 +3,16 @@ package machine
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
-)
 
-// copyInterval is how often new output is looked for.
-const copyInterval = 20 * time.Millisecond
+	"golang.org/x/sys/unix"
+)
 
 // startCopies copies the command's output files to stdout and stderr as they
 // grow. The function that it returns copies the rest and waits.
@@ -32,26 +32,47 @@ func startCopies(work string) func() error {
 }
 
 // follow copies a growing file until stop is closed and its end is reached.
-// The guest writes through, so what the command has written is in the file.
+// The guest writes through, so what the command has written is in the file, and the
+// kernel tells (inotify(7)): nobody looks again and again while a machine runs.
 func follow(path string, to io.Writer, stop <-chan struct{}) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	tick := time.NewTicker(copyInterval)
-	defer tick.Stop()
-	for last := false; !last; {
-		select {
-		case <-stop:
-			last = true
-		case <-tick.C:
+	written, err := watch(path)
+	if err != nil {
+		return fmt.Errorf("watching the command's output: %w", err)
+	}
+	defer written.Close()
+	go func() {
+		<-stop
+		_ = written.SetReadDeadline(time.Now()) // fails when it is closed already
+	}()
+	events := make([]byte, 4096)
+	for last := false; ; {
+		if _, err := io.Copy(to, f); err != nil || last {
+			return err
 		}
-		if _, err := io.Copy(to, f); err != nil {
+		if _, err := written.Read(events); errors.Is(err, os.ErrDeadlineExceeded) {
+			last = true
+		} else if err != nil {
 			return err
 		}
 	}
-	return nil
+}
+
+// watch gives a file from which something can be read whenever the one at path was written to.
+func watch(path string) (*os.File, error) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_MODIFY); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // tail is a writer that keeps the last bytes. It may be used from several
