@@ -140,7 +140,7 @@ func (m *mains) live(life, target string) (in string) {
 	m.t.Helper()
 	self, err := os.Executable()
 	require.NoError(m.t, err)
-	cmd := exec.Command(m.run, "--mem", "2G", "--timeout", "30m", "--disk", m.file, "--share", m.share,
+	cmd := exec.Command(m.run, "--mem", "2G", "--timeout", "30m", "--timer-slack", "1ms", "--disk", m.file, "--share", m.share,
 		"-e", powerLife+"="+life, "-e", powerTarget+"="+target, "-e", powerShare+"="+m.share, "-e", "BSTEST_DRIVER="+m.driver,
 		"-e", powerSeed+"="+strconv.FormatUint(m.random.Uint64(), 10),
 		"--", self, "-test.run=^TestPowerCut$", "-test.v", "-test.timeout=29m")
