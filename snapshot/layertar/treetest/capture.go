@@ -2,8 +2,8 @@ package treetest
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,7 +17,16 @@ import (
 
 type inode struct{ dev, ino uint64 }
 
+// capturer has memory for what is read of one file after the other. In User Mode Linux, where the tests of the drivers run, memory that is
+// touched for the first time is as dear as system calls are.
+type capturer struct {
+	content []byte
+	names   []byte // of extended attributes
+	value   []byte
+}
+
 func capture(dir string) (map[string]Entry, error) {
+	c := capturer{make([]byte, 128<<10), make([]byte, 64<<10), make([]byte, 64<<10)}
 	tree := map[string]Entry{}
 	links := map[inode][]string{}
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
@@ -28,7 +37,7 @@ func capture(dir string) (map[string]Entry, error) {
 		if err != nil {
 			return err
 		}
-		entry, id, err := capturePath(path)
+		entry, id, err := c.path(path)
 		if err != nil {
 			return fmt.Errorf("capturing %s: %w", path, err)
 		}
@@ -55,7 +64,7 @@ func capture(dir string) (map[string]Entry, error) {
 	return tree, nil
 }
 
-func capturePath(path string) (Entry, inode, error) {
+func (c *capturer) path(path string) (Entry, inode, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
 		return Entry{}, inode{}, err
@@ -68,7 +77,7 @@ func capturePath(path string) (Entry, inode, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		e.Type, e.Size = "file", st.Size
-		e.SHA256, err = hashFile(path)
+		e.SHA256, err = c.hash(path, st.Size)
 	case unix.S_IFDIR:
 		e.Type = "dir"
 	case unix.S_IFLNK:
@@ -89,26 +98,36 @@ func capturePath(path string) (Entry, inode, error) {
 	if e.Type == "char" || e.Type == "block" {
 		e.Rdev = fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
 	}
-	e.Xattrs, err = xattrs(path)
+	e.Xattrs, err = c.xattrs(path)
 	return e, inode{st.Dev, st.Ino}, err
 }
 
-func hashFile(path string) (string, error) {
-	f, err := os.Open(path)
+// hash reads a file by as few system calls as can be: package os has four more for each that it opens.
+func (c *capturer) hash(path string, size int64) (_ string, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
+	for {
+		n, err := unix.Read(fd, c.content)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		h.Write(c.content[:n])
+		size -= int64(n)
+		if n == 0 || size <= 0 && n < len(c.content) { // its end, by a read that says so or by one that had room for more
+			return fmt.Sprintf("%x", h.Sum(nil)), nil
+		}
 	}
-	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
-func xattrs(path string) (map[string]string, error) {
-	buf := make([]byte, 64<<10)
-	n, err := unix.Llistxattr(path, buf)
+func (c *capturer) xattrs(path string) (map[string]string, error) {
+	n, err := unix.Llistxattr(path, c.names)
 	if err != nil || n == 0 {
 		if err == unix.ENOTSUP {
 			err = nil
@@ -116,16 +135,15 @@ func xattrs(path string) (map[string]string, error) {
 		return nil, err
 	}
 	m := map[string]string{}
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(c.names[:n]), "\x00"), "\x00") {
 		if name == "security.selinux" || strings.HasPrefix(name, "btrfs.") {
 			continue
 		}
-		val := make([]byte, 64<<10)
-		n, err := unix.Lgetxattr(path, name, val)
+		n, err := unix.Lgetxattr(path, name, c.value)
 		if err != nil {
 			return nil, fmt.Errorf("reading attribute %s: %w", name, err)
 		}
-		m[name] = string(val[:n])
+		m[name] = string(c.value[:n])
 	}
 	if len(m) == 0 {
 		return nil, nil
