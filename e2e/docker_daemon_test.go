@@ -161,6 +161,23 @@ func (d *dockerd) dockerIn(stdin string, args ...string) string {
 	return r.text()
 }
 
+// stream runs a docker that must succeed, and has read take what it prints as it comes.
+func (d *dockerd) stream(read func(io.Reader) error, args ...string) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	var errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, dockerClient(), args...)
+	cmd.Env, cmd.Stderr = d.env(), &errs
+	out, err := cmd.StdoutPipe()
+	require.NoError(d.t, err)
+	require.NoError(d.t, cmd.Start())
+	readErr := read(out)
+	_, restErr := io.Copy(io.Discard, out)
+	require.NoError(d.t, cmd.Wait(), "docker %s: %s", strings.Join(args, " "), &errs)
+	require.NoError(d.t, errors.Join(readErr, restErr))
+}
+
 func (d *dockerd) try(args ...string) result { return d.tryIn("", args...) }
 
 func (d *dockerd) tryIn(stdin string, args ...string) result {
