@@ -99,11 +99,11 @@ type interrupted struct{ signal syscall.Signal }
 
 func (e interrupted) Error() string { return "stopped by signal: " + e.signal.String() }
 
-// withSignals gives a context that the usual terminating signals cancel.
+// withSignals gives a context that the usual terminating signals cancel, and the one that comes when nobody reads the output any more.
 func withSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -101,6 +101,8 @@ func TestASignalEndsTheMachine(t *testing.T) {
 	}
 }
 
+func TestClosedOutputEndsTheMachine(t *testing.T) { newWorld(t).AssertClosedOutputEnds(t) }
+
 func TestKillingTheRunnerEndsTheMachine(t *testing.T) { newWorld(t).AssertKillEnds(t) }
 
 func TestMachinesRunSideBySide(t *testing.T) {

@@ -2,6 +2,7 @@ package machinetest
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,6 +106,22 @@ func (w World) AssertSignalsEnd(t *testing.T, signal syscall.Signal) {
 	require.NoError(t, cmd.Process.Signal(signal))
 	require.Error(t, cmd.Wait())
 	assert.Equal(t, 128+int(signal), cmd.ProcessState.ExitCode())
+}
+
+// AssertClosedOutputEnds has nobody read what a machine's command prints any more, as where `head` has seen enough.
+func (w World) AssertClosedOutputEnds(t *testing.T) {
+	t.Helper()
+	cmd, _, stderr := w.Command("--timeout=2m", "--", "sh", "-c", "while echo text; do sleep 0.1; done")
+	cmd.Stdout = nil
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	_, err = io.ReadFull(out, make([]byte, len("text")))
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	require.Error(t, cmd.Wait())
+	assert.Equal(t, 128+int(syscall.SIGPIPE), cmd.ProcessState.ExitCode(), stderr)
+	w.AssertClean(t)
 }
 
 // AssertKillEnds kills a machine's program, which has to end the machine all
