@@ -114,7 +114,7 @@ func newReport(o options, dir string) (*perf.Report, error) {
 	r := &perf.Report{
 		Title: "containerd's snapshotters " + m.Where(), Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
 		Against: []string{"overlayfs", overlayOnBtrfs, "native", "btrfs", "devmapper"}, Notes: notes(o), Quartiles: true,
-		Versions: versions(),
+		Versions: versions(), Environment: perf.Environment(),
 	}
 	if i := slices.IndexFunc(o.snapshotters, isOurs); i >= 0 {
 		r.Subject = o.snapshotters[i]

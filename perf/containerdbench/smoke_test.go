@@ -66,6 +66,7 @@ func smoke(t *testing.T, o options, counts bool) {
 	}
 	var text strings.Builder
 	require.NoError(t, report.WriteText(&text))
+	require.Contains(t, report.Environment, "timer slack")
 	t.Log("\n" + text.String())
 }
 

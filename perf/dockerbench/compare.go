@@ -88,8 +88,8 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 	}
 	r := &perf.Report{
 		Title: "Docker's storage drivers " + m.Where(), Command: perf.CommandLine(), Begun: time.Now(), Machine: m,
-		Against: []string{"overlay2", "devicemapper", "btrfs", "zfs"},
-		Notes:   notes(o),
+		Against: []string{"overlay2", "devicemapper", "btrfs", "zfs"}, Environment: perf.Environment(),
+		Notes: notes(o),
 		Versions: map[string]string{
 			"dockerd": versionOf(ctx, o.dockerd, "--version"),
 			"docker":  versionOf(ctx, o.docker, "--version"),
