@@ -255,10 +255,8 @@ func caseProperties(t *testing.T, w *world) {
 	require.NoError(t, w.Destroy(ctx, fs))
 }
 
-// caseNative sets every native property in every word that this package has for it, and reads it
-// by zfs(8).
-// caseNative sets one value of each property after the other, and the next of each when the command line has shown them: a
-// command for all of them.
+// caseNative sets every native property in every word that this package has for it: one value of each, the next of each when zfs(8)
+// has shown them, by one command for all.
 func caseNative(t *testing.T, w *world) {
 	ctx := t.Context()
 	fs := w.create(t, "native")
@@ -295,10 +293,14 @@ func caseNative(t *testing.T, w *world) {
 			shown[property] = value
 		}
 		for property, value := range set {
-			want := []string{value, said[property+"="+value]}
+			want := []string{value}
+			if other, ok := said[property+"="+value]; ok {
+				want = append(want, other)
+			}
 			if slices.Contains([]string{"0", "none"}, value) {
 				want = []string{"0", "none"}
 			}
+			require.Contains(t, shown, property)
 			require.Contains(t, want, shown[property], "%s=%s", property, value)
 		}
 	}
