@@ -153,10 +153,13 @@ func (s *Store) sealWithSpare(ctx context.Context, v Volume, below int64) (spare
 			failpoint.Hit("freeze.spare")
 			return ids, nil
 		}
-		// There may be room for the layer and none for another volume.
 		if err := s.abandon(ctx, ids); err != nil {
 			return nil, err
 		}
+		if errors.Is(err, ErrBusy) {
+			return nil, err
+		}
+		// There may be room for the layer and none for another volume.
 	}
 	return nil, noSpace(s.driver.Seal(ctx, v))
 }
