@@ -235,8 +235,8 @@ func (cl *client) write(ctx context.Context, mediaType string, document any, lab
 	return desc
 }
 
-// known has what layers hold, by the digests of their blobs: an image's are looked at again after each step.
-var known sync.Map
+// knownLayers has what layers hold, by the digests of their blobs: an image's are looked at again after each step.
+var knownLayers sync.Map
 
 type layerContent struct {
 	tree tree
@@ -246,10 +246,10 @@ type layerContent struct {
 // knownLayer is [readLayer] of a blob that has the descriptor's digest.
 func knownLayer(t *testing.T, desc ocispec.Descriptor, blob []byte) (tree, digest.Digest) {
 	t.Helper()
-	l, ok := known.Load(desc.Digest)
+	l, ok := knownLayers.Load(desc.Digest)
 	if !ok {
 		found, id := readLayer(t, desc.MediaType, bytes.NewReader(blob))
-		l, _ = known.LoadOrStore(desc.Digest, layerContent{found, id})
+		l, _ = knownLayers.LoadOrStore(desc.Digest, layerContent{found, id})
 	}
 	content := l.(layerContent)
 	return maps.Clone(content.tree), content.id
