@@ -86,16 +86,23 @@ func (w World) Run(t *testing.T, args ...string) (status int, stdout, stderr str
 // command runs.
 func (w World) StartSleeper(t *testing.T) *exec.Cmd {
 	t.Helper()
-	cmd, _, _ := w.Command("--timeout=5m", "--", "sh", "-c", "echo up; exec sleep 1000")
+	cmd, _ := w.started(t, "echo up; exec sleep 1000")
+	return cmd
+}
+
+// started boots a machine with a script that begins with saying "up", and returns when that has been read.
+func (w World) started(t *testing.T, script string) (*exec.Cmd, io.ReadCloser) {
+	t.Helper()
+	cmd, _, _ := w.Command("--timeout=5m", "--", "sh", "-c", script)
 	cmd.Stdout = nil
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	buf := make([]byte, 3)
-	_, err = out.Read(buf)
+	_, err = io.ReadFull(out, buf)
 	require.NoError(t, err)
 	require.Equal(t, "up\n", string(buf))
-	return cmd
+	return cmd, out
 }
 
 // AssertSignalsEnd sends a signal to a machine's program, which has to end the
@@ -111,16 +118,10 @@ func (w World) AssertSignalsEnd(t *testing.T, signal syscall.Signal) {
 // AssertClosedOutputEnds has nobody read what a machine's command prints any more, as where `head` has seen enough.
 func (w World) AssertClosedOutputEnds(t *testing.T) {
 	t.Helper()
-	cmd, _, stderr := w.Command("--timeout=2m", "--", "sh", "-c", "while echo text; do sleep 0.1; done")
-	cmd.Stdout = nil
-	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	_, err = io.ReadFull(out, make([]byte, len("text")))
-	require.NoError(t, err)
+	cmd, out := w.started(t, "while echo up; do sleep 0.1; done")
 	require.NoError(t, out.Close())
 	require.Error(t, cmd.Wait())
-	assert.Equal(t, 128+int(syscall.SIGPIPE), cmd.ProcessState.ExitCode(), stderr)
+	assert.Equal(t, 128+int(syscall.SIGPIPE), cmd.ProcessState.ExitCode())
 	w.AssertClean(t)
 }
 
