@@ -335,7 +335,7 @@ func (p *point) recover() {
 			p.clear()
 			return
 		}
-		v := verifier{s: s, h: &p.h, base: p.base, k: p.k, recent: 200, sample: 4, chance: p.chance}
+		v := verifier{s: s, h: &p.h, base: p.base, k: p.k, cut: true, recent: 200, sample: 4, chance: p.chance}
 		p.found = append(p.found, v.all(p.ctx())...)
 		p.read += v.read
 		if p.number%8 == 0 {

@@ -22,6 +22,8 @@ type verifier struct {
 	base snapshot.Image
 	// k is the crash point.
 	k int
+	// cut says that the power was.
+	cut bool
 	// every content is read, or one of so many, those that changed of late always.
 	recent int
 	chance *rand.Rand
@@ -72,6 +74,7 @@ func (v *verifier) expect(ctx context.Context) {
 	present := map[*object]bool{}
 	for _, o := range v.h.objects {
 		must, may := o.presence(v.k)
+		must = must && !(v.cut && v.h.owed(o, v.k))
 		is := false
 		if o.image {
 			is = v.image(ctx, o, must, may, explained)
@@ -89,7 +92,7 @@ func (v *verifier) expect(ctx context.Context) {
 		if o.was == nil || o.made.at(v.k) != open || o.gone && o.removed.at(v.k) != notBegun {
 			continue
 		}
-		if present[o] == present[o.was] {
+		if lost := v.cut && v.h.owed(o.was, v.k); present[o] == present[o.was] && (present[o] || !lost) {
 			v.fail("%s was becoming %s: %t, %t", o.was.name, o.name, present[o.was], present[o])
 		}
 	}

@@ -26,6 +26,7 @@ type op struct {
 	what string
 	// begun and done are the log's entries that say so; never, if they are not reached.
 	begun, done int
+	waits       bool // until the disk has the catalog's record
 }
 
 const never = 1 << 30
@@ -60,7 +61,7 @@ type content struct {
 type object struct {
 	name    string
 	kind    snapshot.SnapshotKind
-	scratch bool // of no use to anybody after a power cut, until it is a layer
+	scratch bool // of no use to anybody after a power cut, until it is a layer; it may be gone then
 	image   bool // name is a reference, and the layers beside base are its own
 	made    *op
 	removed *op // nil: never
@@ -101,6 +102,7 @@ type effect struct {
 }
 
 func (e effect) apply(o *op) {
+	o.waits = e.made != nil && !e.made.scratch || e.removed != nil || e.filled != nil
 	if e.made != nil {
 		e.made.made = o
 	}
@@ -148,6 +150,12 @@ func (h *history) do(what string, e effect, f func() error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return h.note(o, "done", e)
+}
+
+// owed says whether a power cut may take a scratch container with it: nothing that waited for the disk was begun after it
+// was made, and acknowledged.
+func (h *history) owed(c *object, k int) bool {
+	return c.scratch && !slices.ContainsFunc(h.ops, func(o *op) bool { return o.waits && o.begun > c.made.done && o.done < k })
 }
 
 // settle turns the marks of a log into what was begun and done when.

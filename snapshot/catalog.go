@@ -62,6 +62,7 @@ type catalog struct {
 // update is a change that waits for its commit.
 type update struct {
 	fn   func(*tx) error
+	lazy bool // a power cut may undo it, until a later one is durable
 	done chan verdict
 }
 
@@ -75,8 +76,14 @@ type verdict struct {
 // update runs fn in a transaction that is durable when update returns nil. fn
 // may be run more than once, and must have no effect but on its tx. An fn that
 // fails takes nothing with it.
-func (c *catalog) update(fn func(*tx) error) error {
-	u := &update{fn: fn, done: make(chan verdict, 1)}
+func (c *catalog) update(fn func(*tx) error) error { return c.run(&update{fn: fn}) }
+
+// updateLazily is update for what nobody misses after a power cut: it is durable with the next
+// update. The death of the process undoes it no more than others.
+func (c *catalog) updateLazily(fn func(*tx) error) error { return c.run(&update{fn: fn, lazy: true}) }
+
+func (c *catalog) run(u *update) error {
+	u.done = make(chan verdict, 1)
 	c.mu.Lock()
 	c.queue = append(c.queue, u)
 	lead := !c.leading
@@ -147,7 +154,9 @@ func (c *catalog) try(batch []*update) (failed int, written bool, err error) {
 		}
 	}()
 	var changes changes
+	lazy := true
 	for i, u := range batch {
+		lazy = lazy && u.lazy
 		if err := u.fn(&tx{t, &changes}); err != nil {
 			return i, false, err
 		}
@@ -160,7 +169,7 @@ func (c *catalog) try(batch []*update) (failed int, written bool, err error) {
 		t = nil
 		return -1, true, err
 	}
-	if err := c.log(changes); err != nil {
+	if err := c.log(changes, lazy); err != nil {
 		return -1, false, err
 	}
 	failpoint.Hit("catalog.logged")

@@ -127,6 +127,65 @@ func TestJournalTorn(t *testing.T) {
 	}
 }
 
+// TestLazyCommit: what is committed lazily outlives the process at once, and a power cut, which leaves the journal what it
+// was or any part of what was written since, from the next commit on, also where the kernel has dropped what it could not write.
+func TestLazyCommit(t *testing.T) {
+	dir := t.TempDir()
+	path, journal := filepath.Join(dir, catalogFile), filepath.Join(dir, journalFile)
+	c := opened(t, path)
+	require.NoError(t, c.update(set("first", "1")))
+	catalogBefore, journalBefore := read(t, path), read(t, journal)
+	found := func(name string, catalog, journal []byte) map[string]string {
+		after := filepath.Join(dir, name)
+		require.NoError(t, os.Mkdir(after, 0o700))
+		at := filepath.Join(after, catalogFile)
+		require.NoError(t, errors.Join(os.WriteFile(at, catalog, 0o600), os.WriteFile(filepath.Join(after, journalFile), journal, 0o600)))
+		again := opened(t, at)
+		defer func() { require.NoError(t, again.close()) }()
+		return records(t, again, bucketDoors)
+	}
+
+	begin := c.journal.end
+	require.NoError(t, c.updateLazily(set("lazy", strings.Repeat("2", 2*journalBlock))))
+	middle := c.journal.end
+	require.NoError(t, c.updateLazily(set("lazier", "3")))
+	require.Len(t, c.journal.owed, int(c.journal.end-begin))
+	states := []map[string]string{{"first": "1"}, maps.Clone(records(t, c, bucketDoors)), records(t, c, bucketDoors)}
+	delete(states[1], "lazier")
+	catalogNow, journalNow := read(t, path), read(t, journal)
+	require.Equal(t, states[2], found("killed", catalogNow, journalNow))
+	require.Equal(t, states[0], found("cut", catalogBefore, journalBefore))
+	for lost := begin; lost < c.journal.end; lost += journalBlock { // each block, alone
+		torn := append([]byte{}, journalNow...)
+		copy(torn[lost:lost+journalBlock], journalBefore[lost:])
+		want := states[0]
+		if lost >= middle {
+			want = states[1]
+		}
+		require.Equal(t, want, found(fmt.Sprint("cut at ", lost), catalogNow, torn))
+	}
+
+	require.NoError(t, os.WriteFile(journal, journalBefore, 0o600)) // as if the disk had refused it
+	require.NoError(t, c.update(set("last", "4")))
+	require.Empty(t, c.journal.owed)
+	states[2]["last"] = "4"
+	require.Equal(t, states[2], found("cut later", catalogBefore, read(t, journal)))
+
+	// What is taken back of what is owed takes nothing else with it.
+	require.NoError(t, c.updateLazily(set("owed", "5")))
+	var late changes
+	late.add(changeSet, bucketDoors, []byte("late"), []byte("6"))
+	require.NoError(t, c.journal.append(late, true))
+	require.NoError(t, c.journal.drop(late))
+	states[2]["owed"] = "5"
+	require.Equal(t, states[2], found("dropped", catalogBefore, read(t, journal)))
+	require.NoError(t, c.checkpoint())
+	require.NoError(t, c.close())
+	c = opened(t, path)
+	require.Equal(t, states[2], records(t, c, bucketDoors))
+	require.NoError(t, c.close())
+}
+
 // TestRefusedCommit: what the journal could not be given has not happened, now or after
 // another open, and does not keep others from happening.
 func TestRefusedCommit(t *testing.T) {
@@ -151,7 +210,7 @@ func TestRefusedCommit(t *testing.T) {
 	// One that the catalog's file refused after the journal had it.
 	var late changes
 	late.add(changeSet, bucketDoors, []byte("late"), []byte("1"))
-	require.NoError(t, c.journal.append(late))
+	require.NoError(t, c.journal.append(late, false))
 	require.NoError(t, c.journal.drop(late))
 	require.NoError(t, c.close())
 	c = opened(t, path)

@@ -137,12 +137,12 @@ func (c *catalog) replay(records [][]byte) error {
 	})
 }
 
-// log makes changes durable. After an error they have not happened.
-func (c *catalog) log(changes changes) error {
-	err := c.journal.append(changes)
+// log makes changes durable, or ready to be with later ones. After an error they have not happened.
+func (c *catalog) log(changes changes, lazy bool) error {
+	err := c.journal.append(changes, lazy)
 	if errors.Is(err, errJournalFull) {
 		if err = c.checkpoint(); err == nil {
-			err = c.journal.append(changes)
+			err = c.journal.append(changes, lazy)
 		}
 	}
 	if err != nil {

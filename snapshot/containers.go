@@ -77,8 +77,12 @@ func (s *Store) create(ctx context.Context, name string, r CreateRequest) (Info,
 		Volume:  Volume{ID: id, Origin: o.Origin.ID, Size: o.Size},
 		Created: now, Updated: now, Scratch: r.Scratch,
 	}
+	commit := s.commit
+	if r.Scratch {
+		commit = s.commitLazily
+	}
 	froze := false
-	err = s.commit(func(t *tx) (err error) {
+	err = commit(func(t *tx) (err error) {
 		if r.FreezeParent && r.Parent != "" {
 			if froze, err = t.freeze(r.Parent, frozen); err != nil {
 				return err

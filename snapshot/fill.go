@@ -59,7 +59,7 @@ func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Appl
 		return applied, err
 	}
 	failpoint.Hit("fill.applied")
-	in.Kind, in.Filling, in.NoTar = KindLayer, false, true
+	in.Kind, in.Filling, in.NoTar, in.Scratch = KindLayer, false, true, false
 	in.DiffID, in.TarSize = applied.DiffID, applied.TarBytes
 	in.Created, in.Updated = frozen, frozen
 	in.Volume.Sealed, err = s.vols.sealIdle(in.Volume.ID, func() error { return noSpace(s.driver.Seal(ctx, in.Volume)) })

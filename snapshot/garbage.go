@@ -50,12 +50,17 @@ func (g *sweptGarbage) take() []VolumeID {
 }
 
 // commit runs fn in a durable transaction, with the garbage that was swept.
-func (s *Store) commit(fn func(*tx) error) error {
+func (s *Store) commit(fn func(*tx) error) error { return s.commitBy(s.cat.update, fn) }
+
+// commitLazily is commit for what nobody misses after a power cut.
+func (s *Store) commitLazily(fn func(*tx) error) error { return s.commitBy(s.cat.updateLazily, fn) }
+
+func (s *Store) commitBy(update func(func(*tx) error) error, fn func(*tx) error) error {
 	var swept []VolumeID
 	if _, ok := s.driver.(Settler); !ok {
 		swept = s.swept.take()
 	}
-	err := s.cat.update(func(t *tx) error {
+	err := update(func(t *tx) error {
 		if err := t.clearGarbage(swept); err != nil {
 			return err
 		}

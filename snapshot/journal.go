@@ -67,6 +67,9 @@ type journal struct {
 	head    journalHead
 	records uint64 // in this generation
 	end     int64  // where the next one goes
+	// owed is the end of the records that nobody has waited for: they are written again with
+	// the next, since the kernel forgets what it could not write.
+	owed []byte
 	// stale says that something lies at end which was not acknowledged.
 	stale bool
 }
@@ -147,7 +150,7 @@ func (j *journal) begin(b base) error {
 		j.end = journalSize // it may count all the same: then nothing is to be added to the generation before
 		return err
 	}
-	j.head, j.records, j.end, j.stale = h, 0, journalRecords, false
+	j.head, j.records, j.end, j.owed, j.stale = h, 0, journalRecords, nil, false
 	return nil
 }
 
@@ -169,8 +172,9 @@ func recordSize(payload []byte) int64 {
 // fits says whether a record has room in any generation.
 func fits(payload []byte) bool { return recordSize(payload) <= journalSize-journalRecords }
 
-// append makes a record durable. After an error it may be there all the same, see void.
-func (j *journal) append(payload []byte) error {
+// append adds a record. It is durable then, with those before it, or it is when a later one is,
+// if lazy. After an error it may be there all the same, see void.
+func (j *journal) append(payload []byte, lazy bool) error {
 	size := recordSize(payload)
 	if j.end+size > journalSize {
 		return errJournalFull
@@ -185,7 +189,12 @@ func (j *journal) append(payload []byte) error {
 		return err
 	}
 	j.stale = true
-	if err := j.write(block, j.end); err != nil {
+	if lazy {
+		if _, err := j.file.WriteAt(block, j.end); err != nil {
+			return err
+		}
+		j.owed = append(j.owed, block...)
+	} else if err := j.writeEnd(block); err != nil {
 		return err
 	}
 	j.stale = false
@@ -218,10 +227,24 @@ func parseRecord(all []byte, at int64, nonce, number uint64) (payload []byte, ok
 	return block[n:], true
 }
 
+// writeEnd makes a block at the end durable, and what is owed before it.
+func (j *journal) writeEnd(block []byte) error {
+	owed := int64(len(j.owed))
+	if err := j.write(append(j.owed, block...), j.end-owed); err != nil {
+		return err
+	}
+	j.owed = nil
+	return nil
+}
+
 // drop takes the record of that payload out again, which was appended last.
 func (j *journal) drop(payload []byte) error {
+	size := recordSize(payload)
 	j.records--
-	j.end -= recordSize(payload)
+	j.end -= size
+	if owed := int64(len(j.owed)); owed > 0 {
+		j.owed = j.owed[:owed-size]
+	}
 	j.stale = true
 	return j.void()
 }
@@ -231,7 +254,7 @@ func (j *journal) void() error {
 	if !j.stale {
 		return nil
 	}
-	if err := j.write(make([]byte, journalBlock), j.end); err != nil {
+	if err := j.writeEnd(make([]byte, journalBlock)); err != nil {
 		return fmt.Errorf("taking back what was not committed: %w", err)
 	}
 	j.stale = false

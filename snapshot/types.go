@@ -126,8 +126,10 @@ type CreateRequest struct {
 	// sealed when it is next used by nobody.
 	FreezeParent bool
 	// Scratch says that the container is of no use to anybody after a power cut, until
-	// Freeze makes it a layer: a layer is being unpacked into it. Through what Mounts
-	// gives for it fsync may then not wait for the disk. Freeze does.
+	// it becomes a layer: one is being unpacked into it, say. A power cut may take it with
+	// it, and whether its parent was frozen for it, until something later is committed; the
+	// death of the process does not. Through what Mounts gives for it fsync may then not wait
+	// for the disk. Freeze does.
 	Scratch bool
 }
 
