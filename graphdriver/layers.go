@@ -81,7 +81,8 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 	}
 	made := snapshot.CreateRequest{
 		Parent: parentName(q.Parent), Size: limit, FreezeParent: true,
-		Labels: map[string]string{labelHome: st.Home},
+		Labels:  map[string]string{labelHome: st.Home},
+		Scratch: strings.HasSuffix(q.ID, initSuffix), // dockerd knows of it when it has the container on top
 	}
 	if q.Parent == q.ID+initSuffix { // dockerd writes its own files before it uses the container
 		err = p.store.BeginCreate(ctx, Name(q.ID), made)
