@@ -82,7 +82,7 @@ func MountScratch(root, device string) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mount(device, dir, "ext4", unix.MS_NOATIME, "noinit_itable,discard"); err != nil {
+	if err := unix.Mount(device, dir, "ext4", unix.MS_NOATIME, "noinit_itable"); err != nil {
 		return fmt.Errorf("mounting the scratch disk: %w", err)
 	}
 	return os.Chmod(dir, 0o1777)
