@@ -27,8 +27,8 @@
 //     and whatever -e names.
 //
 // The kernel is the one that make beside this file builds, of the sources in Debian's
-// testing suite or $UML_SUITE, with what kernel/config asks for and with ZFS's module and
-// programs: from Linux 6.16 on it runs programs by seccomp(2), where it
+// testing suite or $UML_SUITE, with what kernel/config asks for, with what the other files
+// there change for speed, and with ZFS's module and programs: from Linux 6.16 on it runs programs by seccomp(2), where it
 // ran them by ptrace(2). With UML_SUITE=installed it is this machine's own,
 // Debian 12's 6.1, which has no ZFS.
 //
