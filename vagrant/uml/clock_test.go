@@ -30,12 +30,11 @@ func TestClocks(t *testing.T) {
 		{"since boot", unix.CLOCK_MONOTONIC, unix.CLOCK_BOOTTIME},
 	} {
 		least := time.Hour
-		for range 200 {
+		for begun := time.Now(); time.Since(begun) < 50*time.Millisecond; { // many of its ticks
 			kernel := read(t, clock.kernel)
 			behind := read(t, clock.read) - kernel
 			require.GreaterOrEqual(t, behind, time.Duration(0), "%s: the kernel is ahead", clock.name)
 			least = min(least, behind)
-			time.Sleep(100 * time.Microsecond)
 		}
 		assert.Less(t, least, 5*time.Millisecond, "%s: the kernel is behind", clock.name)
 	}
