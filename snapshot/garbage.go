@@ -55,6 +55,7 @@ func (s *Store) commit(fn func(*tx) error) error { return s.commitBy(s.cat.updat
 // commitLazily is commit for what nobody misses after a power cut.
 func (s *Store) commitLazily(fn func(*tx) error) error { return s.commitBy(s.cat.updateLazily, fn) }
 
+// commitBy is commit by one of the catalog's ways to update it.
 func (s *Store) commitBy(update func(func(*tx) error) error, fn func(*tx) error) error {
 	var swept []VolumeID
 	if _, ok := s.driver.(Settler); !ok {

@@ -20,6 +20,8 @@
 //     Loop devices want it: on tmpfs they refuse direct I/O, and on overlay a
 //     sparse file costs memory. /var/lib/blockstore, /var/lib/docker,
 //     /var/lib/containerd and /var/lib/containers lie there too, empty at each boot.
+//     Its file on the host keeps what is freed in the machine, up to --scratch, until the
+//     machine ends.
 //   - root's rights, one CPU, cgroup v2, no network but lo, no udev
 //     (DM_DISABLE_UDEV=1), /dev/null as stdin. BLOCKSTORE_MACHINE=uml says
 //     where it is.
@@ -28,9 +30,9 @@
 //
 // The kernel is the one that make beside this file builds, of the sources in Debian's
 // testing suite or $UML_SUITE, with what kernel/config asks for, with what the other files
-// there change for speed, and with ZFS's module and programs: from Linux 6.16 on it runs programs by seccomp(2), where it
-// ran them by ptrace(2). With UML_SUITE=installed it is this machine's own,
-// Debian 12's 6.1, which has no ZFS.
+// there change for speed, and with ZFS's module and programs: from Linux 6.16 on it runs
+// programs by seccomp(2), where it ran them by ptrace(2). With UML_SUITE=installed it is
+// this machine's own, Debian 12's 6.1, which has no ZFS.
 //
 // The machine's processes stay on one of the host's processors, one that no
 // other machine has while there is one: up to that number machines run side by
