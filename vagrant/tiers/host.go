@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -22,7 +24,9 @@ func runHost(ctx context.Context, o options, dir string, t *tier, flags []string
 			ended(key.pkg)
 		}
 	}
-	args := slices.Concat([]string{"test", "-json", failpoints, "-timeout=" + o.timeout.String()}, flags, o.packages)
+	// One package more than there are processors: some of them wait for the disk.
+	side := strconv.Itoa(runtime.NumCPU() + 1)
+	args := slices.Concat([]string{"test", "-json", failpoints, "-p=" + side, "-timeout=" + o.timeout.String()}, flags, o.packages)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "BSTEST_DIR="+dir, "CGO_ENABLED=0",
 		// Building with TMPDIR in the tests' directory would look like a leak.
