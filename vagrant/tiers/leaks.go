@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"blockstore.dev/blockstore/ioctl"
 )
 
 // reapLimit bounds the wait for the tests' last processes to end.
@@ -71,7 +73,7 @@ func mounts() ([]mount, error) {
 }
 
 // sweep removes the tests' directory, mounts in it first: what is mounted
-// there need not be ours to delete.
+// there need not be ours to delete. Loop devices on files in it are detached.
 func sweep(dir string) error {
 	mounted, err := mounts()
 	if err != nil {
@@ -84,7 +86,32 @@ func sweep(dir string) error {
 			}
 		}
 	}
-	return os.RemoveAll(dir)
+	return errors.Join(detachLoops(dir), os.RemoveAll(dir))
+}
+
+// detachLoops detaches the loop devices on files below dir.
+func detachLoops(dir string) error {
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	errs := []error{err}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil || !strings.HasPrefix(string(text), dir+"/") {
+			continue // no device of ours, or detached at this moment
+		}
+		number, err := strconv.Atoi(strings.TrimPrefix(strings.Split(f, "/")[3], "loop"))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		loop, err := ioctl.OpenLoop(number)
+		if err == nil {
+			err = loop.Detach()
+		}
+		if !errors.Is(err, ioctl.ErrLoopNotFound) { // detached meanwhile
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // leaks compares with what was there before. Only what names the tests'
@@ -141,6 +168,12 @@ func leftProcesses() []error {
 			return nameChildren()
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// endProcesses ends what runs still of tests that were stopped, and what becomes ours by that.
+func endProcesses() {
+	for leftProcesses() != nil {
 	}
 }
 

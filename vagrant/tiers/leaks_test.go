@@ -60,6 +60,31 @@ func TestSweepingLeavesWhatIsMountedAlone(t *testing.T) {
 	assert.FileExists(t, keep)
 }
 
+func TestSweepingDetachesLoops(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("loop devices need root")
+	}
+	dir := filepath.Join(t.TempDir(), "bstest")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	image := filepath.Join(dir, "image")
+	require.NoError(t, os.WriteFile(image, make([]byte, 1<<20), 0o600))
+	foreign := filepath.Join(t.TempDir(), "foreign")
+	require.NoError(t, os.WriteFile(foreign, make([]byte, 1<<20), 0o600))
+	attach := func(file string) (device string) {
+		out, err := exec.Command("losetup", "--find", "--show", file).Output()
+		require.NoError(t, err)
+		device = strings.TrimSpace(string(out))
+		t.Cleanup(func() { _ = exec.Command("losetup", "--detach", device).Run() })
+		return device
+	}
+	ours, others := attach(image), attach(foreign)
+	require.NoError(t, sweep(dir))
+	found, err := takeTraces()
+	require.NoError(t, err)
+	assert.NotContains(t, found, "loop device "+filepath.Base(ours)+" on "+image)
+	assert.Contains(t, found, "loop device "+filepath.Base(others)+" on "+foreign)
+}
+
 func TestAProcessIsALeakAndIsEnded(t *testing.T) {
 	require.NoError(t, adoptOrphans())
 	t.Cleanup(func() { assert.NoError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)) })

@@ -152,6 +152,7 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 	defer func() { err = errors.Join(err, sweep(dir)) }()
 	tiers, errs := runTiers(ctx, o, dir, hostFlags, more)
 	if err := context.Cause(ctx); err != nil {
+		endProcesses() // or they would be at work still in what is swept
 		return err
 	}
 	return report(os.Stdout, tiers, append(compact(errs), leaks(before, dir, "bstest", "blockstore")...))
