@@ -26,15 +26,12 @@ type traces map[string]bool
 // devices.
 func takeTraces() (traces, error) {
 	found := traces{}
-	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	attached, err := loops()
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range files {
-		// A device that is being detached at this moment has no file any more.
-		if text, err := os.ReadFile(f); err == nil {
-			found["loop device "+strings.Split(f, "/")[3]+" on "+strings.TrimSpace(string(text))] = true
-		}
+	for _, l := range attached {
+		found["loop device "+l.name+" on "+l.file] = true
 	}
 	names, err := filepath.Glob("/sys/block/dm-*/dm/name")
 	if err != nil {
@@ -48,6 +45,21 @@ func takeTraces() (traces, error) {
 	mounted, err := mounts()
 	for _, m := range mounted {
 		found["mount "+m.dir+" of "+m.source] = true
+	}
+	return found, err
+}
+
+// loop is an attached loop device.
+type loop struct{ name, file string }
+
+func loops() ([]loop, error) {
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	var found []loop
+	for _, f := range files {
+		// A device that is being detached at this moment has no file any more.
+		if text, err := os.ReadFile(f); err == nil {
+			found = append(found, loop{strings.Split(f, "/")[3], strings.TrimSpace(string(text))})
+		}
 	}
 	return found, err
 }
@@ -91,27 +103,29 @@ func sweep(dir string) error {
 
 // detachLoops detaches the loop devices on files below dir.
 func detachLoops(dir string) error {
-	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	attached, err := loops()
 	errs := []error{err}
-	for _, f := range files {
-		text, err := os.ReadFile(f)
-		if err != nil || !strings.HasPrefix(string(text), dir+"/") {
-			continue // no device of ours, or detached at this moment
-		}
-		number, err := strconv.Atoi(strings.TrimPrefix(strings.Split(f, "/")[3], "loop"))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		loop, err := ioctl.OpenLoop(number)
-		if err == nil {
-			err = loop.Detach()
-		}
-		if !errors.Is(err, ioctl.ErrLoopNotFound) { // detached meanwhile
-			errs = append(errs, err)
+	for _, l := range attached {
+		if strings.HasPrefix(l.file, dir+"/") {
+			errs = append(errs, detach(l))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func detach(l loop) error {
+	number, err := strconv.Atoi(strings.TrimPrefix(l.name, "loop"))
+	if err != nil {
+		return err
+	}
+	device, err := ioctl.OpenLoop(number)
+	if errors.Is(err, ioctl.ErrLoopNotFound) { // detached meanwhile
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return device.Detach()
 }
 
 // leaks compares with what was there before. Only what names the tests'
@@ -171,9 +185,13 @@ func leftProcesses() []error {
 	}
 }
 
-// endProcesses ends what runs still of tests that were stopped, and what becomes ours by that.
+// endProcesses ends what runs still of tests that were stopped, and what becomes ours by that: a process that the kernel does not let
+// go is not waited for without end.
 func endProcesses() {
-	for leftProcesses() != nil {
+	for range 5 {
+		if leftProcesses() == nil {
+			return
+		}
 	}
 }
 
