@@ -95,7 +95,7 @@ func (o *ownOptions) boot(ctx context.Context, p machine.Plan, c *machine.Config
 func machineArgs(kvm bool, memory int64) []string {
 	// Emulated, a string instruction of bytes is a loop of bytes, which Linux and the C library prefer where a processor says that
 	// it is fast (erms), and each look into a program's memory has to say so first (smap).
-	accel, cpu := "tcg,thread=multi,tb-size=512", "max,-erms,-smap,-smep,-umip"
+	accel, cpu := "tcg,thread=multi,tb-size=512", "max,-erms,-smap"
 	if kvm {
 		accel, cpu = "kvm", "host"
 	}
