@@ -51,6 +51,9 @@ type Config struct {
 	// Tidy, if set, is where Close leaves the note of a clean stop, a file of some hundred bytes, which spares the next Open to
 	// read through the metadata for what a power cut may have torn. It is not of what is kept: the user says it anew.
 	Tidy string `json:"-"`
+	// Ballast, if not 0, is the number of a thin device that the pool makes for itself, and which its user leaves alone: while
+	// writers wait for space (Tune) it has a block, to be freed where growth is stuck (see ballast). It is not of what is kept.
+	Ballast dm.DeviceID `json:"-"`
 	// Share, if set, is a part of a pool that is somebody else's: then Data, Metadata, Loopback, LowWater and QueueIfFull
 	// mean nothing.
 	Share *Share `json:"share,omitempty"`

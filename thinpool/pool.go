@@ -37,6 +37,7 @@ type Pool struct {
 	pace     pace
 	// metadataMeter is of the metadata device.
 	metadataMeter meter
+	ballast       ballast
 	// held keeps the owner of somebody else's pool from deactivating it.
 	held   []*os.File
 	closed bool
@@ -261,6 +262,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	if p.closed {
 		return nil
 	}
+	p.DropBallast(ctx)
 	if p.config.Share != nil {
 		p.leave()
 		p.closed = true

@@ -41,6 +41,11 @@ func (p *Pool) Tune(ctx context.Context, t Tuning) error {
 	if err := p.tune(ctx, t); err != nil {
 		return fmt.Errorf("tuning pool %s: %w", p.config.Name, err)
 	}
+	if t.QueueIfFull {
+		p.HoldBallast(ctx)
+	} else {
+		p.DropBallast(ctx)
+	}
 	return nil
 }
 
@@ -94,7 +99,11 @@ func (p *Pool) reloaded(ctx context.Context, backing *disks) error {
 	if _, err := p.dm.Load(ctx, p.ref, table, dm.LoadOptions{}); err != nil {
 		return err
 	}
-	if _, err := p.dm.Resume(context.WithoutCancel(ctx), p.ref); err != nil {
+	err = p.Unstuck(ctx, func() error {
+		_, err := p.dm.Resume(context.WithoutCancel(ctx), p.ref)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	return p.verifyGrown(ctx, backing, table.Length())

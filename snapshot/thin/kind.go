@@ -161,6 +161,9 @@ func backings(o snapshot.InitOptions) int {
 	return n
 }
 
+// ballastID is a number below those of volumes that the pool has for itself; another is a share's mark.
+const ballastID dm.DeviceID = 2
+
 // poolConfig is the loopback pool of a store: all of it follows from the store's identity and directory, so that an
 // Init that was cut short can be cleared away by what the catalog knew before.
 func poolConfig(root, storeID string) (thinpool.Config, error) {
@@ -171,6 +174,7 @@ func poolConfig(root, storeID string) (thinpool.Config, error) {
 	return thinpool.Config{
 		Identity: id, Name: "blockstore-" + id.String()[:8], Loopback: true, BlockSize: thinpool.DefaultBlockSize,
 		Data: filepath.Join(driverDir(root), "data"), Metadata: filepath.Join(driverDir(root), "metadata"), Tidy: filepath.Join(driverDir(root), "tidy"),
+		Ballast: ballastID,
 	}, nil
 }
 

@@ -106,6 +106,11 @@ func (g *grouped) Tune(ctx context.Context, t thinpool.Tuning) error {
 		}
 	}
 	g.tuning = t
+	if t.QueueIfFull {
+		g.HoldBallast(ctx)
+	} else {
+		g.DropBallast(ctx)
+	}
 	return nil
 }
 
@@ -123,6 +128,10 @@ func (g *grouped) Limit(ctx context.Context, s monitor.Space) (uint64, error) {
 }
 
 func (g *grouped) Extend(ctx context.Context, s monitor.Space, to uint64) error {
+	return g.Unstuck(ctx, func() error { return g.extend(ctx, s, to) })
+}
+
+func (g *grouped) extend(ctx context.Context, s monitor.Space, to uint64) error {
 	d := g.driver
 	if s == monitor.Data {
 		return d.extendLVM(ctx, snapshot.ExtendOptions{Size: int64(to)})
