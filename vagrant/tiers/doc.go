@@ -27,12 +27,15 @@
 //
 // The uml tier runs the tests that the host skipped, but for those of what only the
 // vm tier has: on a host that has everything it runs none. It begins beside the host
-// tier, with one machine and the packages that have ended there. The vm tier,
+// tier, with one machine and the packages that have ended there, and has its second one when
+// a single package is left there. The vm tier,
 // by far the slowest, runs those whose reason on another tier names what only it has,
 // each package or long test in a machine of its own, with systemd or udev where one of
 // the reasons names that; what is for want of ZFS it runs only if the uml tier did not.
 // Packages given with --uml-all, --zfs-all or --vm-all run there as well, whole: their tests take
-// another driver on another kernel. A machine takes a processor for itself: those of the zfs
+// another driver on another kernel. uml and zfs get those that have a machine of their own as
+// soon as each has ended on the host, and the others with the package's end.
+// A machine takes a processor for itself: those of the zfs
 // tier begin when one of the uml tier has no more to do, and those of the vm tier after them.
 //
 // What ran of the drivers' conformance suite is one table: a row per case, a column

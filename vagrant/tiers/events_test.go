@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -92,6 +94,64 @@ func TestAStatusFailsAPackageWhoseTestsPassed(t *testing.T) {
 	tier, c := collected(t, "uml", `{"Action":"pass","Package":"p"}`)
 	c.finish("p", errors.New("exit status 3"))
 	assert.Equal(t, failed, tier.results[testKey{pkg: "p"}].outcome)
+}
+
+// TestHandedOn: tests that get a machine of their own go to another tier while their package is still at work, and in the sum it
+// gets the very machines that it would if all went with the packages' ends.
+func TestHandedOn(t *testing.T) {
+	event := func(action, test string) string {
+		pkg, test, _ := strings.Cut(test, " ")
+		return fmt.Sprintf(`{"Action":%q,"Package":%q,"Test":%q}`, action, pkg, test)
+	}
+	skip := func(test, reason string) string {
+		pkg, name, _ := strings.Cut(test, " ")
+		return fmt.Sprintf(`{"Action":"output","Package":%q,"Test":%q,"Output":"a_test.go:1: %s\\n"}`, pkg, name, reason) + "\n" + event("skip", test)
+	}
+	whole, leave := []string{"e"}, regexp.MustCompile("^e Test(DockerLeft|SmallLeft)$")
+	ofUML := func(of *tier) map[string][]string { return umlSelection(of, whole, leave) }
+	ofZFS := func(of *tier) map[string][]string { return wholeSelection(of, whole, leave) }
+	host := newTier(hostTier)
+	var handed, uml, umlAtOnce, zfs, zfsAtOnce []string
+	runs := func(selection map[string][]string) (all []string) {
+		for _, run := range dealOut(selection) {
+			all = append(all, run.pkg+" "+run.run)
+		}
+		return all
+	}
+	c := newCollector(host, func(ended testKey, _ result) {
+		part := handedOn(host, ended, whole)
+		for _, run := range runs(ofUML(part)) {
+			handed = append(handed, ended.String()+": "+run)
+		}
+		uml, zfs = append(uml, runs(ofUML(part))...), append(zfs, runs(ofZFS(part))...)
+		if ended.test == "" {
+			left := host.only(ended.pkg)
+			umlAtOnce, zfsAtOnce = append(umlAtOnce, runs(ofUML(left))...), append(zfsAtOnce, runs(ofZFS(left))...)
+		}
+	})
+	require.NoError(t, c.read(strings.NewReader(strings.Join([]string{
+		event("start", "e"), event("start", "p"),
+		event("pass", "e TestInitAuto"),
+		skip("p TestConformance", "no device-mapper"), event("pass", "p TestCrashExt4"),
+		event("pass", "e TestDockerOne/sub"), skip("e TestDockerOne/other", "no device-mapper"), event("pass", "e TestDockerOne"),
+		event("fail", "e TestDockerFailed/sub"), event("fail", "e TestDockerFailed"),
+		event("pass", "e TestDockerLeft"), event("pass", "e TestSmallLeft"),
+		skip("e TestContainerdHere", "no thin pool"), skip("e TestContainerdThere", "no udev runs here"),
+		event("pass", "e TestScripts/one"), event("pass", "e TestScripts"),
+		skip("p TestZ/one", "no ZFS"), event("pass", "p TestZ"), event("pass", "p"),
+		skip("e TestMicroVM", "no ZFS"), skip("e TestElsewhere", "no systemd here"),
+		event("run", "e TestKubelet"), event("pass", "e TestKubelet/sub"), event("fail", "e"),
+		event("start", "n"), event("skip", "n"), event("start", "b"), event("fail", "b"),
+	}, "\n")), io.Discard))
+	c.finish("", errors.New("exit status 1"))
+	require.Equal(t, failed, host.results[testKey{"e", "TestKubelet"}].outcome)
+	assert.Equal(t, []string{
+		"e TestDockerOne: e ^TestDockerOne$", "e TestDockerFailed: e ^TestDockerFailed$", "e TestContainerdHere: e ^TestContainerdHere$",
+		"e TestScripts: e ^TestScripts$", "p: p ^TestConformance$", "p: p ^TestZ$/^one$", "e: e ^TestInitAuto$|^TestMicroVM$",
+	}, handed)
+	assert.ElementsMatch(t, umlAtOnce, uml)
+	assert.ElementsMatch(t, zfsAtOnce, zfs)
+	assert.Contains(t, zfs, "e ^TestContainerdThere$", "the zfs tier has no reasons to look at")
 }
 
 func TestReasonIn(t *testing.T) {

@@ -15,14 +15,12 @@ import (
 )
 
 // runHost runs the packages' tests on the machine's own kernel, and calls ended after each
-// package. dir is where the tests put their files.
-func runHost(ctx context.Context, o options, dir string, t *tier, flags []string, ended func(pkg string)) error {
+// test and each package. dir is where the tests put their files.
+func runHost(ctx context.Context, o options, dir string, t *tier, flags []string, ended func(testKey)) error {
 	tell := progress(os.Stdout, t.name)
 	notify := func(key testKey, r result) {
 		tell(key, r)
-		if key.test == "" {
-			ended(key.pkg)
-		}
+		ended(key)
 	}
 	// One package more than there are processors: some of them wait for the disk.
 	side := strconv.Itoa(runtime.NumCPU() + 1)

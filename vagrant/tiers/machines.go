@@ -38,15 +38,8 @@ type kernel struct {
 // machineRun is tests of one package in one machine.
 type machineRun struct {
 	pkg   string
-	run   string    // -test.run's expression; empty for all
-	flags []string  // of the machine's program
-	share *selected // what it is a part of
-}
-
-// selected is tests that were given to machines together.
-type selected struct {
-	left int         // machines that have not ended
-	then func(*tier) // what happens with what was found of its package; or nil
+	run   string   // -test.run's expression; empty for all
+	flags []string // of the machine's program
 }
 
 // machines are those of one tier, and what they have found.
@@ -63,6 +56,8 @@ type machines struct {
 	mu      sync.Mutex
 	started int
 	begun   time.Time
+	left    map[string]int         // runs of a package that have not ended
+	then    map[string]func(*tier) // what happens with what was found of a package
 }
 
 func newMachines(o options, k kernel) (*machines, error) {
@@ -72,7 +67,7 @@ func newMachines(o options, k kernel) (*machines, error) {
 	}
 	t := newTier(k.tier)
 	return &machines{
-		kernel: k, o: o, work: work, queue: newQueue(), begun: time.Now(),
+		kernel: k, o: o, work: work, queue: newQueue(), begun: time.Now(), left: map[string]int{}, then: map[string]func(*tier){},
 		gather: &gatherer{tier: t, tell: progress(os.Stdout, t.name)},
 	}, nil
 }
@@ -84,23 +79,32 @@ func runMachines(ctx context.Context, o options, k kernel, selection map[string]
 	if err != nil {
 		return newTier(k.tier), err
 	}
-	m.add(selection, nil, nil)
+	m.add(selection, nil)
 	m.start(ctx, k.limit)
 	return m.end()
 }
 
-// add has a selection run as soon as there is a machine for it, of which flags are of a package's machines. then, if it is not
-// nil, gets what was found of the selection's one package when all of it has run, at once if that is nothing.
-func (m *machines) add(selection, flags map[string][]string, then func(*tier)) {
+// add has a selection run as soon as there is a machine for it, of which flags are of a package's machines.
+func (m *machines) add(selection, flags map[string][]string) {
 	runs := dealOut(selection)
-	if len(runs) == 0 && then != nil {
-		then(newTier(m.tier))
-	}
-	share := &selected{left: len(runs), then: then}
+	m.mu.Lock()
 	for i := range runs {
-		runs[i].flags, runs[i].share = flags[runs[i].pkg], share
+		runs[i].flags = flags[runs[i].pkg]
+		m.left[runs[i].pkg]++
 	}
+	m.mu.Unlock()
 	m.queue.add(runs...)
+}
+
+// after says that no more of a package is added: then gets what was found of it when all of it has run, at once if it has.
+func (m *machines) after(pkg string, then func(*tier)) {
+	m.mu.Lock()
+	m.then[pkg] = then
+	over := m.left[pkg] == 0
+	m.mu.Unlock()
+	if over {
+		then(m.gather.only(pkg))
+	}
 }
 
 // start has so many more machines run at a time, but not more than the limit.
@@ -146,11 +150,12 @@ func (m *machines) run(ctx context.Context, run machineRun) {
 	}
 	m.gather.add(one, err)
 	m.mu.Lock()
-	run.share.left--
-	last := run.share.left == 0
+	m.left[run.pkg]--
+	then := m.then[run.pkg]
+	over := m.left[run.pkg] == 0
 	m.mu.Unlock()
-	if last && run.share.then != nil {
-		run.share.then(m.gather.only(run.pkg))
+	if over && then != nil {
+		then(m.gather.only(run.pkg))
 	}
 }
 

@@ -159,14 +159,16 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 }
 
 // runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it
-// a machine of User Mode Linux runs what the packages before it have left to that. The machines of another tier begin one by
-// one, when one of the tier before finds nothing more to do: each takes a processor for itself.
+// a machine of User Mode Linux runs what has ended and is left to that, and so does a second one when no other package is left.
+// The machines of another tier begin one by one, when one of the tier before finds nothing more to do: each takes a processor
+// for itself.
 func runTiers(ctx context.Context, o options, dir string, hostFlags, more []string) (tiers []*tier, errs []error) {
 	host := newTier(hostTier)
 	umlAll, umlErr := listPackages(ctx, o.umlAll)
 	zfsAll, zfsErr := listPackages(ctx, o.zfsAll)
 	vmAll, vmErr := listPackages(ctx, o.vmAll)
-	if err := errors.Join(umlErr, zfsErr, vmErr); err != nil {
+	packages, err := goOutput(ctx, append([]string{"list", "-e"}, o.packages...)...) // go test reports what is wrong with one
+	if err := errors.Join(umlErr, zfsErr, vmErr, err); err != nil {
 		return nil, []error{err}
 	}
 	uml, umlErr := newMachines(o, umlKernel(o))
@@ -181,19 +183,22 @@ func runTiers(ctx context.Context, o options, dir string, hostFlags, more []stri
 		if slices.Contains(more, vmTier) {
 			leaveOut(found, o.vmLeave)
 			selection, flags := vmSelection(found, vmAll)
-			vm.add(selection, flags, nil)
+			vm.add(selection, flags)
 		}
 	}
 	uml.start(ctx, 1)
-	err := runHost(ctx, o, dir, host, hostFlags, func(pkg string) {
-		left := host.only(pkg)
+	packageEnded := lastOne(len(strings.Fields(packages)), func() { uml.start(ctx, 1) })
+	err = runHost(ctx, o, dir, host, hostFlags, func(ended testKey) {
 		if slices.Contains(more, zfsTier) {
-			zfs.add(wholeSelection(left, zfsAll, o.zfsLeave), nil, nil)
+			zfs.add(wholeSelection(handedOn(host, ended, zfsAll), zfsAll, o.zfsLeave), nil)
 		}
 		if slices.Contains(more, umlTier) {
-			uml.add(umlSelection(left, umlAll, o.umlLeave), nil, func(found *tier) { toVM(left, found) })
-		} else {
-			toVM(left)
+			uml.add(umlSelection(handedOn(host, ended, umlAll), umlAll, o.umlLeave), nil)
+		}
+		if ended.test == "" {
+			left := host.only(ended.pkg)
+			uml.after(ended.pkg, func(found *tier) { toVM(left, found) })
+			packageEnded()
 		}
 	})
 	tiers, errs = append(tiers, host), append(errs, err)
@@ -206,6 +211,20 @@ func runTiers(ctx context.Context, o options, dir string, hostFlags, more []stri
 	}
 	leaveOut(tiers, o.vmLeave)
 	return tiers, errs
+}
+
+// lastOne calls then as soon as only one of so many is left, at once if there are no more. ended is to be called for each.
+func lastOne(left int, then func()) (ended func()) {
+	check := func() {
+		if left == 1 {
+			then()
+		}
+	}
+	check()
+	return func() {
+		left--
+		check()
+	}
 }
 
 // leaveOut has the report say of tests that the vm tier is not to run why that is.

@@ -112,8 +112,8 @@ func TestVMSelection(t *testing.T) {
 	selection, flags := vmSelection(tiers, []string{"d"})
 	assert.Equal(t, map[string][]string{"a": {"^TestZ$/^one$"}, "b": {"^TestX$", "^TestY$"}, "c": {"^TestX$"}, "d": {"^TestX$"}}, selection)
 	assert.Equal(t, map[string][]string{"b": {"--udev"}, "c": {"--systemd"}}, flags)
-	m := &machines{kernel: vmKernel(options{}), queue: newQueue()}
-	m.add(selection, flags, nil)
+	m := &machines{kernel: vmKernel(options{}), queue: newQueue(), left: map[string]int{}}
+	m.add(selection, flags)
 	runs := m.queue.waiting
 	require.Len(t, runs, 4, "a machine per package where no test takes minutes")
 	assert.Equal(t, "b ^TestX$|^TestY$", runs[1].pkg+" "+runs[1].run)

@@ -23,6 +23,24 @@ func zfsKernel(o options) kernel {
 	return k
 }
 
+// handedOn is the part of the host's results from which another tier's tests are picked now that a test or a package has ended
+// there. Of the packages in whole a test that gets a machine of its own goes as soon as it has ended: whether it is picked does
+// not depend on others. The small ones share a machine, so that they go with the package's end, as all of any other package
+// does. One that never ended there is marked as failed only after that, and does not go.
+func handedOn(host *tier, ended testKey, whole []string) *tier {
+	early := func(key testKey) bool {
+		return slices.Contains(whole, key.pkg) && alone.MatchString(runExpression(key.test))
+	}
+	part := newTier(host.name)
+	if ended.test == "" {
+		part = host.only(ended.pkg)
+		maps.DeleteFunc(part.results, func(key testKey, _ result) bool { return early(key) })
+	} else if _, over := host.results[testKey{pkg: ended.pkg}]; early(ended) && !over {
+		part.results[ended] = host.results[ended]
+	}
+	return part
+}
+
 // wholeSelection picks all tests of the packages in whole but those that match leave.
 func wholeSelection(of *tier, whole []string, leave *regexp.Regexp) map[string][]string {
 	selection := map[string][]string{}
