@@ -15,8 +15,8 @@ import (
 )
 
 // runHost runs the packages' tests on the machine's own kernel, and calls ended after each
-// test and each package. dir is where the tests put their files.
-func runHost(ctx context.Context, o options, dir string, t *tier, flags []string, ended func(testKey)) error {
+// test and each package.
+func runHost(ctx context.Context, o options, dirs places, t *tier, flags []string, ended func(testKey)) error {
 	tell := progress(os.Stdout, t.name)
 	notify := func(key testKey, r result) {
 		tell(key, r)
@@ -26,9 +26,8 @@ func runHost(ctx context.Context, o options, dir string, t *tier, flags []string
 	side := strconv.Itoa(runtime.NumCPU() + 1)
 	args := slices.Concat([]string{"test", "-json", failpoints, "-p=" + side, "-timeout=" + o.timeout.String()}, flags, o.packages)
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "BSTEST_DIR="+dir, "CGO_ENABLED=0",
-		// Building with TMPDIR in the tests' directory would look like a leak.
-		"GOTMPDIR="+os.TempDir())
+	cmd.Env = append(os.Environ(), "TMPDIR="+dirs.disk, "BSTEST_DIR="+dirs.disk, "CGO_ENABLED=0",
+		"GOTMPDIR="+dirs.short) // where t.TempDir is, too
 	return collect(ctx, cmd, newCollector(t, notify), "")
 }
 

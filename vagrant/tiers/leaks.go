@@ -84,9 +84,12 @@ func mounts() ([]mount, error) {
 	return found, lines.Err()
 }
 
-// sweep removes the tests' directory, mounts in it first: what is mounted
+// sweep removes a directory of the tests', if it was made, mounts in it first: what is mounted
 // there need not be ours to delete. Loop devices on files in it are detached.
 func sweep(dir string) error {
+	if dir == "" {
+		return nil
+	}
 	mounted, err := mounts()
 	if err != nil {
 		return err
@@ -128,21 +131,23 @@ func detach(l loop) error {
 	return device.Detach()
 }
 
-// leaks compares with what was there before. Only what names the tests'
-// directory or one of the marks counts: a machine has a life of its own.
-func leaks(before traces, dir string, marks ...string) []error {
+// leaks compares with what was there before. Only what names one of the tests'
+// directories or of the marks counts: a machine has a life of its own.
+func leaks(before traces, dirs []string, marks ...string) []error {
 	after, err := takeTraces()
 	errs := []error{err}
 	for trace := range after {
-		ours := slices.ContainsFunc(append(marks, dir), func(mark string) bool { return strings.Contains(trace, mark) })
+		ours := slices.ContainsFunc(slices.Concat(marks, dirs), func(mark string) bool { return strings.Contains(trace, mark) })
 		if !before[trace] && ours {
 			errs = append(errs, fmt.Errorf("left behind: %s", trace))
 		}
 	}
-	files, err := os.ReadDir(dir)
-	errs = append(errs, err)
-	for _, f := range files {
-		errs = append(errs, fmt.Errorf("left behind: %s", filepath.Join(dir, f.Name())))
+	for _, dir := range dirs {
+		files, err := os.ReadDir(dir)
+		errs = append(errs, err)
+		for _, f := range files {
+			errs = append(errs, fmt.Errorf("left behind: %s", filepath.Join(dir, f.Name())))
+		}
 	}
 	return compact(append(errs, leftProcesses()...))
 }

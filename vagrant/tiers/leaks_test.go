@@ -18,7 +18,7 @@ import (
 func TestNothingLeftIsNoError(t *testing.T) {
 	before, err := takeTraces()
 	require.NoError(t, err)
-	assert.Empty(t, leaks(before, t.TempDir()))
+	assert.Empty(t, leaks(before, []string{t.TempDir()}))
 }
 
 func TestAFileIsALeak(t *testing.T) {
@@ -26,7 +26,7 @@ func TestAFileIsALeak(t *testing.T) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "pool.img"), nil, 0o600))
-	found := leaks(before, dir)
+	found := leaks(before, []string{dir})
 	require.Len(t, found, 1)
 	assert.Contains(t, found[0].Error(), "pool.img")
 }
@@ -41,7 +41,7 @@ func TestAMountIsALeak(t *testing.T) {
 	before, err := takeTraces()
 	require.NoError(t, err)
 	require.NoError(t, unix.Mount("bstest", mnt, "tmpfs", 0, ""))
-	found := leaks(before, dir)
+	found := leaks(before, []string{dir})
 	require.NoError(t, unix.Unmount(mnt, 0))
 	require.Len(t, found, 2, "the mount and its directory")
 	assert.Contains(t, found[0].Error(), "mount "+mnt)

@@ -145,24 +145,27 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 	if err := adoptOrphans(); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(diskDir(), "bstest-")
+	var dirs places
+	if dirs.disk, err = os.MkdirTemp(diskDir(), "bstest-"); err == nil {
+		dirs.short, err = os.MkdirTemp(diskDir(), "bst")
+	}
+	defer func() { err = errors.Join(err, sweep(dirs.disk), sweep(dirs.short)) }()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, sweep(dir)) }()
-	tiers, errs := runTiers(ctx, o, dir, hostFlags, more)
+	tiers, errs := runTiers(ctx, o, dirs, hostFlags, more)
 	if err := context.Cause(ctx); err != nil {
 		endProcesses() // or they would be at work still in what is swept
 		return err
 	}
-	return report(os.Stdout, tiers, append(compact(errs), leaks(before, dir, "bstest", "blockstore")...))
+	return report(os.Stdout, tiers, append(compact(errs), leaks(before, []string{dirs.disk, dirs.short}, "bstest", "blockstore")...))
 }
 
 // runTiers runs the host tier, of which one package takes longest by far and leaves half of the processors idle: beside it
 // a machine of User Mode Linux runs what has ended and is left to that, and so does a second one when no other package is left.
 // The machines of another tier begin one by one, when one of the tier before finds nothing more to do: each takes a processor
 // for itself.
-func runTiers(ctx context.Context, o options, dir string, hostFlags, more []string) (tiers []*tier, errs []error) {
+func runTiers(ctx context.Context, o options, dirs places, hostFlags, more []string) (tiers []*tier, errs []error) {
 	host := newTier(hostTier)
 	umlAll, umlErr := listPackages(ctx, o.umlAll)
 	zfsAll, zfsErr := listPackages(ctx, o.zfsAll)
@@ -188,7 +191,7 @@ func runTiers(ctx context.Context, o options, dir string, hostFlags, more []stri
 	}
 	uml.start(ctx, 1)
 	packageEnded := lastOne(len(strings.Fields(packages)), func() { uml.start(ctx, 1) })
-	err = runHost(ctx, o, dir, host, hostFlags, func(ended testKey) {
+	err = runHost(ctx, o, dirs, host, hostFlags, func(ended testKey) {
 		if slices.Contains(more, zfsTier) {
 			zfs.add(wholeSelection(handedOn(host, ended, zfsAll), zfsAll, o.zfsLeave), nil)
 		}
@@ -258,6 +261,13 @@ func testWhole(ctx context.Context, o options) error {
 		printLogs(os.Stdout, t)
 	}
 	return report(os.Stdout, []*tier{t}, compact([]error{err}))
+}
+
+// places are where the host's tests put their files.
+type places struct {
+	disk string
+	// short is t.TempDir's. Unix sockets lie in it, whose paths have 107 bytes at most.
+	short string
 }
 
 // diskDir is where the tests' files go: on a disk, since loop devices on a
