@@ -81,8 +81,9 @@ func TestSnapshotsLeaveNothing(t *testing.T) {
 	t.Logf("after %d: %+v; after %d: %+v; after %d: %+v; median %v and %v", n, before, total/2, half, total, after, first, last)
 	require.LessOrEqual(t, after.metadata, before.metadata+8, "metadata blocks")
 	require.LessOrEqual(t, after.data, before.data+1, "data blocks")
-	// The pages that a commit frees are used again from the next checkpoint on: by the half there were some.
-	require.LessOrEqual(t, half.catalog, before.catalog+3<<20, "the catalog's bytes until then")
+	// The pages that a commit frees are used again from the next checkpoint on: by the half there were some. Until then the
+	// file grows twice, by a MiB more than it needs.
+	require.LessOrEqual(t, half.catalog, before.catalog+9<<18, "the catalog's bytes until then")
 	require.Equal(t, half.catalog, after.catalog, "the catalog's bytes")
 	require.LessOrEqual(t, after.heap, before.heap+4<<20, "bytes of heap")
 	require.LessOrEqual(t, after.tasks, before.tasks+2, "goroutines")
