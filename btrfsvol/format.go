@@ -22,9 +22,15 @@ type FormatOptions struct {
 	NodeSize Bytes
 }
 
+// formatTries bounds how often mkfs.btrfs is started.
+const formatTries = 5
+
 // Format makes a btrfs file system on a file or block device, by mkfs.btrfs(8): the
 // only call of this package that starts a program. ErrNotSupported when it is not
 // installed.
+//
+// mkfs.btrfs asks each loop device that something is mounted from for its file, and gives up
+// when one is detached at that moment: then it is started again.
 func Format(ctx context.Context, path string, o FormatOptions) error {
 	arguments := []string{"--quiet"}
 	if o.Label != "" {
@@ -39,15 +45,24 @@ func Format(ctx context.Context, path string, o FormatOptions) error {
 	if o.NodeSize != 0 {
 		arguments = append(arguments, "--nodesize", strconv.FormatInt(int64(o.NodeSize), 10))
 	}
-	command := exec.CommandContext(ctx, "mkfs.btrfs", append(arguments, "--", path)...)
-	var stderr bytes.Buffer
-	command.Stderr = &stderr
-	err := command.Run()
+	arguments = append(arguments, "--", path)
+	stderr, err := mkfs(ctx, arguments)
+	for try := 1; err != nil && bytes.Contains(stderr, []byte("cannot check mount status")) && try < formatTries; try++ {
+		stderr, err = mkfs(ctx, arguments)
+	}
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("btrfs: format %s: %w: %w (install btrfs-progs)", path, ErrNotSupported, err)
 	case err != nil:
-		return fmt.Errorf("btrfs: format %s: %w: %s", path, err, bytes.TrimSpace(stderr.Bytes()))
+		return fmt.Errorf("btrfs: format %s: %w: %s", path, err, bytes.TrimSpace(stderr))
 	}
 	return nil
+}
+
+func mkfs(ctx context.Context, arguments []string) (stderr []byte, err error) {
+	command := exec.CommandContext(ctx, "mkfs.btrfs", arguments...)
+	var told bytes.Buffer
+	command.Stderr = &told
+	err = command.Run()
+	return told.Bytes(), err
 }

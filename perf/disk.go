@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"blockstore.dev/blockstore/btrfsvol"
 	"blockstore.dev/blockstore/ioctl"
 	"blockstore.dev/blockstore/snapshot/mount"
 )
@@ -43,7 +44,13 @@ func FileSystem(ctx context.Context, u *Undo, kind, file, dir string, size int64
 	if err := Sparse(file, size); err != nil {
 		return err
 	}
-	if _, err := Output(ctx, "mkfs."+kind, "-q", file); err != nil {
+	var err error
+	if kind == "btrfs" {
+		err = btrfsvol.Format(ctx, file, btrfsvol.FormatOptions{})
+	} else {
+		_, err = Output(ctx, "mkfs."+kind, "-q", file)
+	}
+	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o711); err != nil {
