@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // PoolOptions are the options of CreatePool.
@@ -121,12 +122,28 @@ func (h *Handle) DestroyPool(ctx context.Context, name string) error {
 	return failure("destroy pool", name, err)
 }
 
-// GrowPool has a pool use all of a file or device that has become larger.
+// growWait bounds the wait for a pool to have what it has been given.
+const growWait = 2 * time.Second
+
+// GrowPool has a pool use all of a file or device that has become larger. The kernel adds it in the background, which is
+// waited for, but not longer than two seconds: how much it will be, if anything, nothing tells.
 func (h *Handle) GrowPool(ctx context.Context, name, vdev string) error {
 	if err := ready(ctx, checkDataset(name)); err != nil {
 		return err
 	}
-	_, err := run(ctx, "zpool", "online", "-e", name, vdev)
+	before, err := h.pool(ctx, name)
+	if err == nil {
+		_, err = run(ctx, "zpool", "online", "-e", name, vdev)
+	}
+	now := before
+	for deadline := time.Now().Add(growWait); err == nil && now.Size == before.Size && time.Now().Before(deadline); {
+		select {
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+			now, err = h.pool(ctx, name)
+		}
+	}
 	return failure("grow pool", name, err)
 }
 
