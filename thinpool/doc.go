@@ -21,6 +21,9 @@
 //   - The number of snapshots in a pool's life is bounded by a field of 24 bits; CreateSnapshot refuses before it
 //     overflows (ErrWornOut), since the kernel does not and would mix blocks up.
 //
+// While the writers of a full pool wait for space, the pool may keep a block back, which is freed when the kernel gets stuck in
+// its growth (Config.Ballast).
+//
 // A pool that is somebody else's (LVM's, or whoever made it) can be shared: FindShare picks a range of its numbers, Create
 // marks it as ours by a thin device, and a Pool in it has the same methods, but touches neither the pool's table nor its
 // transaction id nor devices outside of the range (Share).
