@@ -35,13 +35,17 @@ type ballast struct {
 	wanted, held bool
 }
 
-// HoldBallast has the pool keep a block back from now on, if its Config says so, whenever it is far from full. Whoever makes
-// the pool's writers wait calls it; Tune does. It is best effort: few growths need it.
-func (p *Pool) HoldBallast(ctx context.Context) {
+// KeepBallast has the pool keep a block back from now on, if its Config says so, whenever it is far from full; or gives it
+// back. Whoever makes the pool's writers wait calls it; Tune does. It is best effort: few growths need it.
+func (p *Pool) KeepBallast(ctx context.Context, keep bool) {
 	p.ballast.mu.Lock()
 	defer p.ballast.mu.Unlock()
-	p.ballast.wanted = p.config.Ballast != 0
-	p.takeBallast(ctx)
+	p.ballast.wanted = keep && p.config.Ballast != 0
+	if p.ballast.wanted {
+		p.takeBallast(ctx)
+	} else {
+		p.freeBallast(ctx)
+	}
 }
 
 // takeBallast makes a device that has one block. The caller has p.ballast.mu.
@@ -70,14 +74,6 @@ func (p *Pool) takeBallast(ctx context.Context) {
 	}
 }
 
-// DropBallast gives the block back.
-func (p *Pool) DropBallast(ctx context.Context) {
-	p.ballast.mu.Lock()
-	defer p.ballast.mu.Unlock()
-	p.ballast.wanted = false
-	p.freeBallast(ctx)
-}
-
 // freeBallast deletes the device; the commit behind it has the kernel look at what waits for space. Where it fails, the pool
 // takes no changes, and whoever takes ballast in it next finds the device. The caller has p.ballast.mu.
 func (p *Pool) freeBallast(ctx context.Context) {
@@ -92,7 +88,11 @@ func (p *Pool) freeBallast(ctx context.Context) {
 func (p *Pool) Unstuck(ctx context.Context, grow func() error) error {
 	over := make(chan struct{})
 	var watch sync.WaitGroup
-	watch.Go(func() { p.unstick(ctx, over) })
+	p.ballast.mu.Lock()
+	if p.ballast.held {
+		watch.Go(func() { p.unstick(ctx, over) })
+	}
+	p.ballast.mu.Unlock()
 	err := grow()
 	close(over)
 	watch.Wait()
@@ -119,6 +119,7 @@ func (p *Pool) unstick(ctx context.Context, over <-chan struct{}) {
 			p.ballast.mu.Lock()
 			p.freeBallast(context.WithoutCancel(ctx))
 			p.ballast.mu.Unlock()
+			return
 		}
 	}
 }

@@ -262,7 +262,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	if p.closed {
 		return nil
 	}
-	p.DropBallast(ctx)
+	p.KeepBallast(ctx, false)
 	if p.config.Share != nil {
 		p.leave()
 		p.closed = true

@@ -41,11 +41,7 @@ func (p *Pool) Tune(ctx context.Context, t Tuning) error {
 	if err := p.tune(ctx, t); err != nil {
 		return fmt.Errorf("tuning pool %s: %w", p.config.Name, err)
 	}
-	if t.QueueIfFull {
-		p.HoldBallast(ctx)
-	} else {
-		p.DropBallast(ctx)
-	}
+	p.KeepBallast(ctx, t.QueueIfFull)
 	return nil
 }
 

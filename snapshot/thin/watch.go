@@ -106,11 +106,7 @@ func (g *grouped) Tune(ctx context.Context, t thinpool.Tuning) error {
 		}
 	}
 	g.tuning = t
-	if t.QueueIfFull {
-		g.HoldBallast(ctx)
-	} else {
-		g.DropBallast(ctx)
-	}
+	g.KeepBallast(ctx, t.QueueIfFull)
 	return nil
 }
 
