@@ -25,7 +25,7 @@
 //   - Quotas are touched on a file system that Init made, and only there. There, each
 //     volume has the quota group 1/ID and its limit; groups without a volume are
 //     swept when the driver opens.
-//   - Nothing is forked but mkfs.btrfs, once, in Init.
+//   - Nothing is forked but mkfs.btrfs, in Init.
 //
 // Removal returns as soon as the subvolumes' names are gone. A commit for all that
 // were removed within a tenth of a second wakes the kernel's cleaner, and their space
