@@ -60,6 +60,11 @@ func FileSystem(ctx context.Context, u *Undo, kind, file, dir string, size int64
 	if err != nil {
 		return err
 	}
+	if kind == "ext4" {
+		if err := goAround(file, loop.Path(), dir); err != nil {
+			return errors.Join(fmt.Errorf("writing the journal of %s once: %w", file, err), loop.Close())
+		}
+	}
 	// ext4 would write its inode tables in the background, in somebody's round.
 	options := map[string][]string{"ext4": {"noatime", "noinit_itable"}, "btrfs": {"noatime", "discard=async"}}[kind]
 	err = mount.At(mount.Mount{Type: kind, Source: loop.Path(), Options: options}, dir)
@@ -67,6 +72,36 @@ func FileSystem(ctx context.Context, u *Undo, kind, file, dir string, size int64
 		u.Add(dir, func() error { return UnmountAll(dir) })
 	}
 	return errors.Join(err, loop.Close())
+}
+
+// goAround has ext4's journal written to its end, as that of a disk that has been in use. The file below it has no written blocks there
+// at first: the first fsync to come to each waited for the file's own file system to note that it is written, and whoever has written less
+// before would wait more.
+func goAround(file, device, dir string) error {
+	journal, err := Allocated(file) // and little else
+	if err != nil {
+		return err
+	}
+	if err := mount.At(mount.Mount{Type: "ext4", Source: device, Options: []string{"noinit_itable", "data=journal"}}, dir); err != nil {
+		return err
+	}
+	err = writeOnce(filepath.Join(dir, "once"), journal)
+	return errors.Join(err, mount.Unmount(dir))
+}
+
+// writeOnce writes so many bytes into a file, a part at a time that is waited for, and removes it.
+func writeOnce(name string, size int64) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	part := make([]byte, 1<<20)
+	for at := int64(0); err == nil && at < size; at += int64(len(part)) {
+		if _, err = f.WriteAt(part, at%(16<<20)); err == nil {
+			err = unix.Fdatasync(int(f.Fd()))
+		}
+	}
+	return errors.Join(err, f.Close(), os.Remove(name))
 }
 
 // UnmountAll unmounts dir and what others mounted below it.
