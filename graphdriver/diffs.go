@@ -20,7 +20,11 @@ func (p *Plugin) compare(ctx context.Context, q request, instant bool) (*snapsho
 			return nil, fmt.Errorf("parent: %w", err)
 		}
 	}
-	return p.store.Compare(ctx, snapshot.CompareRequest{Name: Name(q.ID), Below: parentName(q.Parent), Instant: instant})
+	below, err := p.below(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return p.store.Compare(ctx, snapshot.CompareRequest{Name: Name(q.ID), Below: below, Instant: instant})
 }
 
 func (p *Plugin) changes(ctx context.Context, q request) (_ any, err error) {

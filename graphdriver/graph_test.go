@@ -56,7 +56,7 @@ func TestGraph(t *testing.T) {
 	cases := map[string]func(*testing.T, *world){
 		"CreateEmpty": createEmpty, "CreateBase": createBase, "CreateSnap": createSnap,
 		"DeepLayerRead": deepLayerRead, "DiffApply": diffApply, "Changes": changesExact,
-		"SetQuota": setQuota, "Template": template, "Echo": echo,
+		"SetQuota": setQuota, "Template": template, "Echo": echo, "SharedInit": sharedInit,
 	}
 	for name, open := range drivers() {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,7 @@ func Inventory(_ context.Context, store *snapshot.Store) (dockerroot.Inventory, 
 
 // orphanable are the ids that dockerd's layer store makes up. BuildKit's look
 // otherwise, and only BuildKit knows which of them it needs.
-var orphanable = regexp.MustCompile(`^[0-9a-f]{64}(-init)?$`)
+var orphanable = regexp.MustCompile(`^[0-9a-f]{64}((-[0-9a-f]{12})?-init)?$`)
 
 // Orphans are the names of snapshots that Docker has forgotten, those first that
 // stand on others: what it was making when it died, and the init layers of
@@ -66,6 +66,11 @@ func Orphans(ctx context.Context, store *snapshot.Store) ([]string, error) {
 				delete(left, name)
 				needed[in.Parent], changed = true, true
 			}
+		}
+	}
+	for name, in := range left { // an image's init layer goes with the image
+		if _, ok := left[in.Parent]; !ok && isImageInit(in) {
+			delete(left, name)
 		}
 	}
 	return topDown(left), nil

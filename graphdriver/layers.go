@@ -63,7 +63,17 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 		}
 	}
 	st, rules := p.told()
-	limit, err := p.limit(ctx, q, rules)
+	base := q // what the layer's limit follows from
+	layer, onInit, err := p.written(q.Parent).below()
+	if err != nil {
+		return nil, err
+	}
+	if onInit {
+		base.Parent = layer
+	} else if in, err := p.store.Stat(ctx, Name(q.ID)); err == nil && isInit(q.Parent) { // asked for again
+		base.Parent, _ = ID(in.Parent)
+	}
+	limit, err := p.limit(ctx, base, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -75,18 +85,20 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 		return nil, err
 	}
 	p.fresh.used(q.Parent)
-	if q.Parent != "" { // wait until it is unmounted, if it was put just now
-		_, unlock := p.refs.lock(q.Parent)
-		unlock()
-	}
 	made := snapshot.CreateRequest{
-		Parent: parentName(q.Parent), Size: limit, FreezeParent: true,
-		Labels:  map[string]string{labelHome: st.Home},
-		Scratch: strings.HasSuffix(q.ID, initSuffix), // dockerd knows of it when it has the container on top
+		Parent: parentName(base.Parent), Size: limit, FreezeParent: true,
+		Labels: map[string]string{labelHome: st.Home},
 	}
-	if q.Parent == q.ID+initSuffix { // dockerd writes its own files before it uses the container
-		err = p.store.BeginCreate(ctx, Name(q.ID), made)
-	} else {
+	switch {
+	case onInit:
+		err = p.createContainer(ctx, q, made)
+	case isInit(q.ID) && q.Parent != "":
+		err = p.createInit(ctx, q)
+	default:
+		if q.Parent != "" { // wait until it is unmounted, if it was put just now
+			_, unlock := p.refs.lock(q.Parent)
+			unlock()
+		}
 		_, err = p.store.Create(ctx, Name(q.ID), made)
 	}
 	if err != nil {
@@ -155,7 +167,12 @@ func (p *Plugin) remove(ctx context.Context, q request) (any, error) {
 	ref, unlock := p.refs.lock(q.ID)
 	defer unlock()
 	p.fresh.used(q.ID)
-	if err := p.store.Discard(ctx, Name(q.ID)); err != nil && !errors.Is(err, snapshot.ErrNotFound) {
+	if isInit(q.ID) {
+		if err := p.written(q.ID).remove(); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.discard(ctx, q.ID); err != nil && !errors.Is(err, snapshot.ErrNotFound) {
 		return nil, err
 	}
 	ref.count, ref.stuck = 0, false
@@ -170,5 +187,5 @@ func (p *Plugin) exists(ctx context.Context, q request) (any, error) {
 	if err != nil && !errors.Is(err, snapshot.ErrNotFound) {
 		return nil, err
 	}
-	return existence{err == nil}, nil
+	return existence{err == nil || p.hasInit(ctx, q.ID)}, nil
 }

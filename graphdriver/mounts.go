@@ -13,9 +13,12 @@ func (p *Plugin) get(ctx context.Context, q request) (any, error) {
 	if err := checkID(q.ID); err != nil {
 		return nil, err
 	}
+	p.fresh.used(q.ID)
+	if _, ok, err := p.written(q.ID).below(); ok || err != nil {
+		return directory{p.written(q.ID).tree()}, err
+	}
 	ref, unlock := p.refs.lock(q.ID)
 	defer unlock()
-	p.fresh.used(q.ID)
 	dir, err := p.store.MountWith(ctx, Name(q.ID), snapshot.MountOptions{Label: q.MountLabel})
 	if err != nil {
 		return nil, err
@@ -32,6 +35,9 @@ func (p *Plugin) get(ctx context.Context, q request) (any, error) {
 func (p *Plugin) put(ctx context.Context, q request) (any, error) {
 	if err := checkID(q.ID); err != nil {
 		return nil, err
+	}
+	if _, ok, err := p.written(q.ID).below(); ok || err != nil {
+		return empty{}, err
 	}
 	ref, unlock := p.refs.lock(q.ID)
 	if ref.count > 0 {

@@ -15,6 +15,9 @@ const maxID = 256
 // initSuffix ends the id of a container's init layer.
 const initSuffix = "-init"
 
+// isInit says whether an id is an init layer's.
+func isInit(id string) bool { return strings.HasSuffix(id, initSuffix) }
+
 // Name is what the store calls Docker's layer id.
 func Name(id string) string { return prefix + id }
 

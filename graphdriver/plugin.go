@@ -28,6 +28,7 @@ type Options struct {
 // goroutines at once.
 type Plugin struct {
 	store   *snapshot.Store
+	dir     string // of the door's own files
 	log     *slog.Logger
 	version string
 	observe func(method string, took time.Duration, err error)
@@ -64,6 +65,10 @@ func New(store *snapshot.Store, o Options) (*Plugin, error) {
 	p.refs.shown = p.shown
 	if p.log == nil {
 		p.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	var err error
+	if p.dir, err = store.DoorDir(door); err != nil {
+		return nil, err
 	}
 	return p, p.recall()
 }

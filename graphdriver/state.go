@@ -101,6 +101,7 @@ func (p *Plugin) init(ctx context.Context, q request) (any, error) {
 	}
 	p.state, p.rules, p.owner = st, rules, caller
 	p.refs.forget()
+	p.forgetInits()
 	p.log.Info("dockerd has begun", "home", st.Home, "options", st.Options, "userns", st.mapped(), "pid", st.PID)
 	return empty{}, nil
 }

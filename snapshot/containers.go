@@ -214,14 +214,8 @@ func (s *Store) origin(name string, r CreateRequest) (Volume, int64, error) {
 
 // Stat describes a snapshot.
 func (s *Store) Stat(_ context.Context, name string) (Info, error) {
-	s.begun.wait(name)
 	var in Info
 	err := s.cat.view(func(t *tx) (err error) { in, err = t.snapshot(name); return err })
-	if errors.Is(err, ErrNotFound) {
-		if why := s.begun.why(name); why != nil {
-			err = fmt.Errorf("%w: %w", err, why)
-		}
-	}
 	if err != nil {
 		return Info{}, err
 	}
@@ -239,7 +233,6 @@ func (s *Store) withMount(in Info) Info {
 
 // List describes all snapshots, ordered by name.
 func (s *Store) List(context.Context) ([]Info, error) {
-	s.begun.waitAll()
 	var all []Info
 	err := s.cat.view(func(t *tx) error {
 		return t.eachSnapshot(func(in Info) error {
@@ -252,7 +245,6 @@ func (s *Store) List(context.Context) ([]Info, error) {
 
 // Children describes the snapshots that stand on a layer directly.
 func (s *Store) Children(_ context.Context, name string) ([]Info, error) {
-	s.begun.waitAll()
 	var all []Info
 	err := s.cat.view(func(t *tx) error {
 		prefix := name + "\x00"

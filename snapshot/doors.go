@@ -3,7 +3,15 @@ package snapshot
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 )
+
+// DoorDir is a directory below the store for files of a door's own, which is made when first asked for and goes with the store.
+func (s *Store) DoorDir(door string) (string, error) {
+	dir := filepath.Join(s.root, dirDoors, door)
+	return dir, os.MkdirAll(dir, 0o700)
+}
 
 // DoorState is what a door keeps in the catalog: what it was last told by those
 // who come through it. nil is nothing yet.

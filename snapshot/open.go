@@ -43,7 +43,6 @@ type Store struct {
 	swept    sweptGarbage
 	sweeping sweeping
 	spares   spares
-	begun    begun
 }
 
 // Open brings the store at o.Root up, after a clean stop as after a crash: what
@@ -173,9 +172,6 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.unsealContainers(ctx); err != nil {
 		return fmt.Errorf("finding what was sealed and is no layer: %w", err)
 	}
-	if err := s.finishBegun(ctx); err != nil {
-		return fmt.Errorf("finishing what was begun: %w", err)
-	}
 	return s.flushSwept(ctx)
 }
 
@@ -284,7 +280,6 @@ func (s *Store) unfinished(ctx context.Context, r idRecord) ([]VolumeID, error) 
 // Close releases the store. Volumes that somebody has mounted stay mounted.
 func (s *Store) Close(ctx context.Context) error {
 	var errs []error
-	s.begun.work.Wait()
 	defer s.sweeping.hurried()()
 	s.sweeping.later.Wait()
 	if s.ids != nil {
@@ -382,7 +377,7 @@ func removeRoot(root string) error {
 		errs = append(errs, ignoreMissing(os.Remove(filepath.Join(root, d))))
 	}
 	failpoint.Hit("destroy.mountpoints")
-	errs = append(errs, os.RemoveAll(filepath.Join(root, dirTars)), os.RemoveAll(filepath.Join(root, dirBegun)), os.RemoveAll(filepath.Join(root, dirDriver)))
+	errs = append(errs, os.RemoveAll(filepath.Join(root, dirTars)), os.RemoveAll(filepath.Join(root, dirBegun)), os.RemoveAll(filepath.Join(root, dirDoors)), os.RemoveAll(filepath.Join(root, dirDriver)))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

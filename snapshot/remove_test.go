@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -114,11 +115,16 @@ func TestRemoveAllBesideOthers(t *testing.T) {
 	f := newFixture(t)
 	layer := f.load("i", 1).Layers[0]
 	names := f.crowd(layer, 20)
-	begun := []string{"begun-1", "begun-2"}
-	for _, name := range begun {
-		require.NoError(t, f.s.BeginCreate(ctx, name, snapshot.CreateRequest{Parent: layer}))
-	}
-	for _, err := range f.s.RemoveAll(ctx, append(names, begun...)...) {
+	compared, err := f.s.Compare(ctx, snapshot.CompareRequest{Name: names[7], Below: layer})
+	require.NoError(t, err)
+	done := make(chan []error)
+	go func() { done <- f.s.RemoveAll(ctx, names...) }()
+	require.Eventually(t, func() bool {
+		on, err := f.s.Children(ctx, layer)
+		return err == nil && len(on) == 1 && on[0].Name == names[7]
+	}, 10*time.Second, time.Millisecond)
+	require.NoError(t, compared.Close())
+	for _, err := range <-done {
 		require.NoError(t, err)
 	}
 	require.NoError(t, f.s.Sweep(ctx))

@@ -33,8 +33,6 @@ func doorCases() []testCase {
 		{name: "FreezeRules", run: freezeRules},
 		{name: "Relabel", run: relabel},
 		{name: "Drop", run: drop},
-		{name: "BeginCreate", run: beginCreate},
-		{name: "BeginCreateRules", run: beginCreateRules},
 		{name: "Fill", run: filling},
 		{name: "FillOnce", run: fillOnce},
 		{name: "FillMounted", run: fillMounted},
@@ -300,48 +298,6 @@ func drop(t *testing.T, e *env) {
 		e.ok(e.s.Sweep(e.ctx()))
 		return len(e.volumes()) <= 1
 	})
-}
-
-func beginCreate(t *testing.T, e *env) {
-	e.create("a", "")
-	e.in("a", func(dir string) { e.write(dir, "f", "of a") })
-	begin := func(name, parent string) {
-		r := snapshot.CreateRequest{Parent: parent, FreezeParent: true, Labels: map[string]string{"k": name}}
-		require.NoError(t, e.s.BeginCreate(e.ctx(), name, r))
-	}
-	begin("b", "a")
-	require.Equal(t, []string{"a", "b"}, e.names(), "who lists waits")
-	begin("c", "b")
-	require.Equal(t, snapshot.KindLayer, e.kind("b"), "who uses the parent waits")
-	begin("d", "c")
-	in, err := e.s.Stat(e.ctx(), "d")
-	e.ok(err)
-	require.Equal(t, map[string]string{"k": "d"}, in.Labels)
-	begin("e", "d")
-	e.in("e", func(dir string) {
-		require.Equal(t, "of a", e.read(dir, "f"))
-		e.write(dir, "f", "of e")
-	})
-	require.Equal(t, []string{"/f C"}, e.differences("e", "d"))
-	begin("f", "e")
-	e.remove("f") // at once
-	begin("f", "e")
-	e.reopen()
-	require.Equal(t, snapshot.KindContainer, e.kind("f"), "Close waits")
-	require.Empty(t, e.begun())
-}
-
-func beginCreateRules(t *testing.T, e *env) {
-	e.create("a", "")
-	for name, r := range map[string]snapshot.CreateRequest{
-		"a": {}, "b": {Parent: "nobody"}, "c": {Parent: "a"}, "d": {Parent: "d"}, "": {}, "e": {Size: e.f.BaseSize / 2},
-	} {
-		require.Error(t, e.s.BeginCreate(e.ctx(), name, r), "%q from %+v", name, r)
-	}
-	require.ErrorIs(t, e.s.BeginCreate(e.ctx(), "a", snapshot.CreateRequest{}), snapshot.ErrExists)
-	require.ErrorIs(t, e.s.BeginCreate(e.ctx(), "b", snapshot.CreateRequest{Parent: "nobody"}), snapshot.ErrNotFound)
-	require.Equal(t, []string{"a"}, e.names())
-	require.Empty(t, e.begun())
 }
 
 func (e *env) fill(name string, layer []byte) layertar.Applied {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/require"
@@ -62,29 +61,6 @@ func operations() []operation {
 			passes: "create.spare",
 			done:   func(e *env) bool { return e.has("new") },
 			undo:   func(e *env) { e.remove("new"); e.reopen() },
-		},
-		{
-			name: "BeginCreate", // which is done when it was answered, whatever comes then
-			do: func(e *env) error {
-				r := snapshot.CreateRequest{Parent: "spare", FreezeParent: true}
-				if err := e.s.BeginCreate(e.ctx(), "new", r); err != nil {
-					return err
-				}
-				return os.WriteFile(filepath.Join(e.dir, "answered"), nil, 0o600)
-			},
-			passes: "begin.done",
-			done: func(e *env) bool {
-				if slices.Contains(e.entries(e.dir), "answered") {
-					require.True(e.t, e.has("new"), "it was answered and is not there")
-				}
-				require.Empty(e.t, e.begun())
-				return e.has("new")
-			},
-			undo: func(e *env) {
-				e.remove("new", "spare")
-				makeSpare(e)
-				e.ok(os.RemoveAll(filepath.Join(e.dir, "answered")))
-			},
 		},
 		{
 			name: "Remove",
@@ -230,14 +206,6 @@ func (e *env) freezeSpare() {
 	if !e.has("new") {
 		e.onTop("new", "spare")
 	}
-}
-
-// begun are the records of creations under way.
-func (e *env) begun() []string {
-	e.t.Helper()
-	records, err := filepath.Glob(filepath.Join(e.root, "begun", "*"))
-	e.ok(err)
-	return records
 }
 
 // crashCompare compares a container that is mounted with the layer that it stands on.
