@@ -9,8 +9,9 @@
 // an id that it makes up; the store keeps id X under the name "docker/X". A layer
 // that Docker creates is a container of the store's at first, since Docker writes
 // into it: by unpacking a tar (ApplyDiff), after which it is a sealed layer, or through
-// its mount (Get), and then it becomes one with its first child. The home is the
-// directory that dockerd names in Init; data root and driver name follow from it.
+// its mount (Get), and then it becomes one with its first child. A container's init
+// layer is the exception: the store has one for all containers of an image (ADR 14). The
+// home is the directory that dockerd names in Init; data root and driver name follow from it.
 //
 // # Invariants
 //
