@@ -28,15 +28,25 @@ func isImageInit(in snapshot.Info) bool { return in.Labels[labelInit] != "" }
 // written is what dockerd was shown, or is to be, as an init layer.
 func (p *Plugin) written(id string) written { return written(filepath.Join(p.dir, id)) }
 
-// createInit makes what dockerd is shown as a container's init layer.
+// createInit makes what dockerd is shown as a container's init layer. What a process has left that died over it goes.
 func (p *Plugin) createInit(ctx context.Context, q request) error {
+	_, unlock := p.refs.lock(q.ID)
+	defer unlock()
 	if _, err := p.store.Stat(ctx, Name(q.Parent)); err != nil {
 		return fmt.Errorf("parent: %w", err)
 	}
-	if p.hasInit(ctx, q.ID) {
+	there, err := p.has(ctx, q.ID)
+	if err != nil {
+		return err
+	}
+	if there {
 		return fmt.Errorf("init layer %q: %w", q.ID, snapshot.ErrExists)
 	}
-	return p.written(q.ID).make(q.Parent)
+	w := p.written(q.ID)
+	if err := w.remove(); err != nil {
+		return err
+	}
+	return w.make(q.Parent)
 }
 
 // forgetInits removes what dockerds before this one have written and made no containers of.
@@ -68,15 +78,15 @@ func (p *Plugin) hasInit(ctx context.Context, id string) bool {
 }
 
 // createContainer makes a container on its image's init layer, which is made first where there is none. made is for the
-// container on the image.
-func (p *Plugin) createContainer(ctx context.Context, q request, made snapshot.CreateRequest) error {
+// container on the image, whose last layer is layer.
+func (p *Plugin) createContainer(ctx context.Context, q request, layer string, made snapshot.CreateRequest) error {
 	w := p.written(q.Parent)
 	sum, err := w.sum()
 	if err != nil {
 		return err
 	}
-	layer, _ := ID(made.Parent)
 	shared := imageInit(layer, sum)
+	p.settled(layer)
 	if err := p.needInit(ctx, w, shared, sum, made); err != nil {
 		return err
 	}

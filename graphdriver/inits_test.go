@@ -14,32 +14,39 @@ import (
 	"blockstore.dev/blockstore/snapshot"
 )
 
-// dockerInit writes into an init layer what dockerd does: moby's daemon/initlayer.
+// dockerInit does to an init layer what dockerd does, by ADR 14: its own paths are there afterwards, in the place of what was no
+// directory.
 func dockerInit(t *testing.T, dir string) {
 	t.Helper()
-	for name, kind := range map[string]string{
-		"dev/pts": "dir", "dev/shm": "dir", "proc": "dir", "sys": "dir", ".dockerenv": "file", "etc/resolv.conf": "file",
-		"etc/hosts": "file", "etc/hostname": "file", "dev/console": "file", "etc/mtab": "/proc/mounts",
-	} {
-		at := dir
-		for part := range strings.SplitSeq(name, "/") {
-			at = filepath.Join(at, part)
-			_ = unix.Unlink(at)
+	place := func(name string) (at string, free bool) {
+		at = filepath.Join(dir, name)
+		for above := filepath.Dir(name); above != "."; above = filepath.Dir(above) {
+			clearUnlessDir(t, filepath.Join(dir, above))
 		}
-		if _, err := os.Stat(at); err == nil {
-			continue
-		}
+		clearUnlessDir(t, at)
 		require.NoError(t, os.MkdirAll(filepath.Dir(at), 0o755))
-		switch kind {
-		case "dir":
-			require.NoError(t, os.MkdirAll(at, 0o755))
-		case "file":
-			f, err := os.OpenFile(at, os.O_CREATE, 0o755)
-			require.NoError(t, err)
-			require.NoError(t, f.Close())
-		default:
-			require.NoError(t, os.Symlink(kind, at))
+		_, err := os.Lstat(at)
+		return at, os.IsNotExist(err)
+	}
+	for _, name := range []string{"proc", "sys", "dev/pts", "dev/shm"} {
+		if at, free := place(name); free {
+			require.NoError(t, os.Mkdir(at, 0o755))
 		}
+	}
+	for _, name := range []string{".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"} {
+		if at, free := place(name); free {
+			require.NoError(t, os.WriteFile(at, nil, 0o755))
+		}
+	}
+	if at, free := place("etc/mtab"); free {
+		require.NoError(t, os.Symlink("/proc/mounts", at))
+	}
+}
+
+func clearUnlessDir(t *testing.T, path string) {
+	t.Helper()
+	if st, err := os.Lstat(path); err == nil && !st.IsDir() {
+		require.NoError(t, os.Remove(path))
 	}
 }
 
@@ -252,6 +259,7 @@ func TestSharedInitRestart(t *testing.T) {
 	w.in(hex("b"), func(string) {})
 	w.fails("exists", "Create", request{ID: hex("b"), Parent: hex("b") + initSuffix})
 
+	require.NoError(t, os.Mkdir(filepath.Join(w.plugin.dir, hex("c")+initSuffix), 0o700)) // by a process that died over it
 	w.create(hex("c")+initSuffix, image)
 	w.create(hex("d")+initSuffix, image)
 	w.remove(hex("c")+initSuffix, hex("c")+initSuffix)
@@ -331,22 +339,16 @@ func TestSharedInitCounts(t *testing.T) {
 // TestSharedInitOrphans: an image's init layer is forgotten when the image is.
 func TestSharedInitOrphans(t *testing.T) {
 	w := directories(t)
-	orphans := func() []string {
-		t.Helper()
-		names, err := Orphans(t.Context(), w.store)
-		require.NoError(t, err)
-		return names
-	}
 	image, id := hex("a"), hex("b")
 	w.create(image, "")
 	on := w.container(id, image, func(dir string) { dockerInit(t, dir) })
 	w.docker("image/blockstore/layerdb/sha256/"+hex("1")+"/cache-id", image)
 	w.docker("image/blockstore/layerdb/mounts/"+hex("2")+"/mount-id", id)
 	w.docker("image/blockstore/layerdb/mounts/"+hex("2")+"/init-id", id+initSuffix)
-	require.Empty(t, orphans())
+	require.Empty(t, w.orphans())
 	w.uncontainer(id)
-	require.Empty(t, orphans(), "the image is known, and the next container stands on it")
+	require.Empty(t, w.orphans(), "the image is known, and the next container stands on it")
 	w.docker("image/blockstore/layerdb/sha256/"+hex("1")+"/cache-id", hex("f"))
-	require.Equal(t, []string{on, Name(image)}, orphans(), "from the top down")
+	require.Equal(t, []string{on, Name(image)}, w.orphans(), "from the top down")
 	w.remove(image)
 }

@@ -70,8 +70,10 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 	}
 	if onInit {
 		base.Parent = layer
-	} else if in, err := p.store.Stat(ctx, Name(q.ID)); err == nil && isInit(q.Parent) { // asked for again
-		base.Parent, _ = ID(in.Parent)
+	} else if isInit(q.Parent) { // it may be asked for again
+		if in, err := p.store.Stat(ctx, Name(q.ID)); err == nil {
+			base.Parent, _ = ID(in.Parent)
+		}
 	}
 	limit, err := p.limit(ctx, base, rules)
 	if err != nil {
@@ -91,14 +93,11 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 	}
 	switch {
 	case onInit:
-		err = p.createContainer(ctx, q, made)
+		err = p.createContainer(ctx, q, layer, made)
 	case isInit(q.ID) && q.Parent != "":
 		err = p.createInit(ctx, q)
 	default:
-		if q.Parent != "" { // wait until it is unmounted, if it was put just now
-			_, unlock := p.refs.lock(q.Parent)
-			unlock()
-		}
+		p.settled(q.Parent)
 		_, err = p.store.Create(ctx, Name(q.ID), made)
 	}
 	if err != nil {
@@ -109,6 +108,14 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 	}
 	p.fresh.made(q.ID, as)
 	return empty{}, nil
+}
+
+// settled waits until a layer is unmounted, if it was put just now.
+func (p *Plugin) settled(id string) {
+	if id != "" {
+		_, unlock := p.refs.lock(id)
+		unlock()
+	}
 }
 
 // limit is what a new layer's tree may hold, 0 for the parent's or the store's.
@@ -183,9 +190,18 @@ func (p *Plugin) exists(ctx context.Context, q request) (any, error) {
 	if err := checkID(q.ID); err != nil {
 		return nil, err
 	}
-	_, err := p.store.Stat(ctx, Name(q.ID))
-	if err != nil && !errors.Is(err, snapshot.ErrNotFound) {
+	there, err := p.has(ctx, q.ID)
+	if err != nil {
 		return nil, err
 	}
-	return existence{err == nil || p.hasInit(ctx, q.ID)}, nil
+	return existence{there}, nil
+}
+
+// has says whether Docker made a layer and has not removed it.
+func (p *Plugin) has(ctx context.Context, id string) (bool, error) {
+	_, err := p.store.Stat(ctx, Name(id))
+	if errors.Is(err, snapshot.ErrNotFound) {
+		return p.hasInit(ctx, id), nil
+	}
+	return err == nil, err
 }

@@ -9,8 +9,8 @@ import (
 
 const prefix = "docker/"
 
-// maxID bounds Docker's ids, which have 25 (BuildKit), 64 or 69 ("-init") bytes.
-const maxID = 256
+// maxID bounds Docker's ids, which have 25 (BuildKit), 64 or 69 ("-init") bytes. They become names of directories.
+const maxID = 255
 
 // initSuffix ends the id of a container's init layer.
 const initSuffix = "-init"

@@ -29,10 +29,10 @@ func (w written) below() (layer string, ok bool, err error) {
 }
 
 func (w written) make(layer string) error {
-	err := os.Mkdir(string(w), 0o700)
-	if err == nil {
-		err = errors.Join(os.Mkdir(w.tree(), 0o755), os.Symlink(layer, filepath.Join(string(w), "below")))
+	if err := os.Mkdir(string(w), 0o700); err != nil {
+		return err
 	}
+	err := errors.Join(os.Mkdir(w.tree(), 0o755), os.Symlink(layer, filepath.Join(string(w), "below")))
 	if err != nil {
 		err = errors.Join(err, w.remove())
 	}
