@@ -43,10 +43,13 @@ func (p *Plugin) createInit(ctx context.Context, q request) error {
 		return fmt.Errorf("init layer %q: %w", q.ID, snapshot.ErrExists)
 	}
 	w := p.written(q.ID)
-	if err := w.remove(); err != nil {
-		return err
+	err = w.make(q.Parent)
+	if errors.Is(err, os.ErrExist) {
+		if err = w.remove(); err == nil {
+			err = w.make(q.Parent)
+		}
 	}
-	return w.make(q.Parent)
+	return err
 }
 
 // forgetInits removes what dockerds before this one have written and made no containers of.

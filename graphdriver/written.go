@@ -81,6 +81,7 @@ func (w written) each(fn func(name string, f initFile) error) error {
 		case f.mode.IsDir():
 		case f.mode.Type() == fs.ModeSymlink:
 			f.content, err = os.Readlink(path)
+		case f.mode.IsRegular() && info.Size() == 0: // as dockerd's are
 		case f.mode.IsRegular() && info.Size() <= maxInitFile:
 			var raw []byte
 			raw, err = os.ReadFile(path)

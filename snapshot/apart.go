@@ -11,9 +11,10 @@ import (
 	"blockstore.dev/blockstore/snapshot/mount"
 )
 
-// private makes the directory of shown volumes a private mount of its own: what
+// private makes the directory of shown volumes a private file system of its own, in memory: what
 // is mounted in it is not copied to other mount namespaces, where it would keep
-// volumes busy after it was unmounted here. It stays as long as anything is shown.
+// volumes busy after it was unmounted here, and a mount point costs no write to the
+// disk. It stays as long as anything is shown.
 func (v *volumes) private() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -22,18 +23,35 @@ func (v *volumes) private() error {
 	}
 	dir := filepath.Join(v.store.root, dirMounts)
 	is, err := isMountPoint(dir)
-	if err == nil && !is {
-		err = mount.At(mount.Mount{Source: dir, Options: []string{"bind"}}, dir)
-	}
-	if err == nil {
-		if err = mount.Private(dir); err != nil && !is {
-			err = errors.Join(err, mount.Unmount(dir))
-		}
+	switch {
+	case err != nil:
+	case is:
+		err = mount.Private(dir)
+	default:
+		err = setApart(dir, v.store.root)
 	}
 	if err != nil {
 		return fmt.Errorf("setting the mounts below %s apart: %w", dir, err)
 	}
 	v.apart = true
+	return nil
+}
+
+// setApart mounts a private tmpfs(5) at dir, which lets those through that the directory like does.
+func setApart(dir, like string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(like, &st); err != nil {
+		return err
+	}
+	m := mount.Mount{Type: "tmpfs", Source: "blockstore", Options: []string{
+		"nosuid", "nodev", "noexec", fmt.Sprintf("mode=%o", st.Mode&0o777), fmt.Sprintf("gid=%d", st.Gid),
+	}}
+	if err := mount.At(m, dir); err != nil {
+		return err
+	}
+	if err := mount.Private(dir); err != nil {
+		return errors.Join(err, mount.Unmount(dir))
+	}
 	return nil
 }
 

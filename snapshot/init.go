@@ -20,7 +20,7 @@ const (
 	dirMounts = "mnt"    // where Mount shows volumes, by id
 	dirWork   = "work"   // where the store itself mounts volumes, by id
 	dirTars   = "tar"    // what is needed to write a layer's tar again, by volume id
-	dirDoors  = "doors"  // the doors' own files; made when first needed
+	dirDoors  = "doors"  // the doors' own files, in memory; made when first needed
 	dirBegun  = "begun"  // of older programs, which kept records of creations under way there
 )
 

@@ -286,7 +286,7 @@ func (s *Store) Close(ctx context.Context) error {
 		errs = append(errs, s.spares.close(ctx), s.flushSwept(ctx))
 	}
 	if s.driver != nil {
-		errs = append(errs, s.vols.releaseLent(ctx), together(s.root), s.driver.Close(ctx))
+		errs = append(errs, s.vols.releaseLent(ctx), together(s.root), closeDoors(s.root, false), s.driver.Close(ctx))
 	}
 	if s.cat != nil {
 		errs = append(errs, s.cat.close())
@@ -333,7 +333,7 @@ func Destroy(ctx context.Context, o StoreOptions) (err error) {
 			}
 		}
 	}
-	if err := together(root); err != nil {
+	if err := errors.Join(together(root), closeDoors(root, true)); err != nil {
 		return err
 	}
 	for _, k := range o.Kinds {
