@@ -51,24 +51,38 @@ func compare(ctx context.Context, o options) (report *perf.Report, err error) {
 
 func rounds(ctx context.Context, o options, report *perf.Report, peers []*peer, large largeImage) error {
 	for i := range max(o.rounds, o.vfsRounds) {
-		for _, p := range peers {
-			if i >= p.rounds() {
-				continue
+		in := slices.DeleteFunc(slices.Clone(peers), func(p *peer) bool { return i >= p.rounds() })
+		// Who begins has what the one before left to do in the background.
+		if i%2 == 1 {
+			slices.Reverse(in)
+		}
+		for _, p := range in {
+			if err := said(p, i, "begins", func() error { return p.take(ctx, p.before()...) }); err != nil {
+				return err
 			}
-			say("round %d of %s", i+1, p.name)
-			begin := time.Now()
-			if err := p.round(ctx, large); err != nil {
-				return fmt.Errorf("%s, round %d: %w\nthe end of dockerd's log:\n%s", p.name, i+1, err, p.daemon.tail())
+		}
+		if err := createInTurns(ctx, in); err != nil {
+			return err
+		}
+		for _, p := range in {
+			if err := said(p, i, "goes on", func() error { return p.take(ctx, p.after(large)...) }); err != nil {
+				return err
 			}
-			say("round %d of %s took %s", i+1, p.name, time.Since(begin).Round(time.Second))
 		}
 		if err := report.Keep(o.out); err != nil {
 			return err
 		}
-		// Who begins has what the round before left to do in the background.
-		slices.Reverse(peers)
 	}
 	return nil
+}
+
+// said tells of a part of a peer's round.
+func said(p *peer, round int, what string, part func() error) error {
+	begin := time.Now()
+	say("round %d of %s %s", round+1, p.name, what)
+	err := part()
+	say("round %d of %s: %s", round+1, p.name, time.Since(begin).Round(time.Second))
+	return err
 }
 
 // say tells a waiting person how far it is.
@@ -113,7 +127,7 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 func notes(o options) []string {
 	return []string{
 		fmt.Sprintf("Times are a whole docker command's, the client's start included: the row of `docker ps` is what a command costs that does nothing to storage. A first write and overwrites are measured inside the container, in a file of %d MiB in the image's only layer. Cold: the kernel's caches were dropped before. Warm: the container had read the whole file. After the warm first write the file is partly in the page cache for everybody.", o.fileSize>>20),
-		fmt.Sprintf("\"In the plugin\" is the time in which at least one call of our server ran, from its log. vfs makes %d containers in a round where the others make %d. Allocated is what the backing files hold after fstrim of the mounted file systems.", o.vfsCrowd, o.containers),
+		fmt.Sprintf("\"In the plugin\" is the time in which at least one call of our server ran, from its log. vfs makes %d containers in a round where the others make %d; the drivers create them in turns of %d. Allocated is what the backing files hold after fstrim of the mounted file systems.", o.vfsCrowd, o.containers, turn),
 		"Counts are what dockerd and, with blockstore, its server call for one command, and the programs that they start, by strace in a round of its own, without vfs; what the client, containerd and runc call is not in them. " + perf.CallsNote,
 	}
 }

@@ -8,7 +8,8 @@
 //
 // A peer is a storage driver with a daemon of its own on storage of its own. In a
 // round every peer does everything once, one peer at a time; the order turns
-// round from round to round. A measure is one command, or what a command reports.
+// round from round to round. Containers are created in turns of some each, since
+// what that takes differs less than the machine from minute to minute. A measure is one command, or what a command reports.
 //
 // # What is equal
 //

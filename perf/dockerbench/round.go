@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,16 +28,32 @@ func (p *peer) crowd() int {
 	return p.o.containers
 }
 
-// round is everything once. It begins and ends without images and containers.
+// step is one of those that a peer's round consists of.
+type step struct {
+	what string
+	run  func(context.Context) error
+}
+
+// round is everything once, of one peer. It begins and ends without images and containers.
 func (p *peer) round(ctx context.Context, large largeImage) error {
-	type step struct {
-		what string
-		run  func(context.Context) error
+	create := step{"create", func(ctx context.Context) error { return p.create(ctx, p.crowdNames()) }}
+	return p.take(ctx, slices.Concat(p.before(), []step{create}, p.after(large))...)
+}
+
+// before is what comes before containers are created.
+func (p *peer) before() []step {
+	if p.name == floor {
+		return []step{{"load", p.load}}
 	}
-	steps := []step{
-		{"load without dockerd", p.loadAlone},
-		{"load", p.load},
-		{"create", p.createCrowd},
+	return []step{{"load without dockerd", p.loadAlone}, {"load", p.load}}
+}
+
+// after is what comes when they have been created.
+func (p *peer) after(large largeImage) []step {
+	if p.name == floor {
+		return []step{{"rm", p.removeCrowd}, {"rmi", p.removeImage}}
+	}
+	return []step{
 		{"allocation", func(ctx context.Context) error { return p.allocation(ctx, "allocated: the image and the containers") }},
 		{"run", p.runTrue},
 		{"change, diff, commit", p.change},
@@ -48,15 +65,43 @@ func (p *peer) round(ctx context.Context, large largeImage) error {
 		{"rmi", p.removeImages},
 		{"allocation", func(ctx context.Context) error { return p.allocation(ctx, "allocated: everything removed") }},
 	}
-	if p.name == floor {
-		steps = []step{{"load", p.load}, {"create", p.createCrowd}, {"rm", p.removeCrowd}, {"rmi", p.removeImage}}
-	}
+}
+
+// take takes steps one after the other.
+func (p *peer) take(ctx context.Context, steps ...step) error {
 	for _, s := range steps {
-		if err := s.run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", s.what, err)
+		err := s.run(ctx)
+		if err == nil {
+			err = ctx.Err()
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w\nthe end of dockerd's log:\n%s", p.name, s.what, err, p.daemon.tail())
+		}
+	}
+	return nil
+}
+
+// turn is how many containers a peer creates before it is the next one's turn: what creations take differs little, and
+// a machine is slower and faster from minute to minute.
+const turn = 10
+
+// createInTurns creates the containers of all peers.
+func createInTurns(ctx context.Context, peers []*peer) error {
+	names := map[*peer][]string{}
+	for _, p := range peers {
+		names[p] = p.crowdNames()
+	}
+	order := slices.Clone(peers)
+	for left := len(order); left > 0; slices.Reverse(order) {
+		left = 0
+		for _, p := range order {
+			n := min(turn, len(names[p]))
+			create := step{"create", func(ctx context.Context) error { return p.create(ctx, names[p][:n]) }}
+			if err := p.take(ctx, create); err != nil {
+				return err
+			}
+			names[p] = names[p][n:]
+			left += len(names[p])
 		}
 	}
 	return nil
@@ -114,8 +159,8 @@ func (p *peer) crowdNames() []string {
 	return names
 }
 
-func (p *peer) createCrowd(ctx context.Context) error {
-	for _, name := range p.crowdNames() {
+func (p *peer) create(ctx context.Context, names []string) error {
+	for _, name := range names {
 		if _, err := p.measure(ctx, rowCreate, "create", "--net", "none", "--name", name, p.o.ref, "true"); err != nil {
 			return err
 		}
