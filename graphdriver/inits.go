@@ -29,7 +29,8 @@ func isImageInit(in snapshot.Info) bool { return in.Labels[labelInit] != "" }
 func (p *Plugin) written(id string) written { return written(filepath.Join(p.dir, id)) }
 
 // createInit makes what dockerd is shown as a container's init layer. What a process has left that died over it goes.
-func (p *Plugin) createInit(ctx context.Context, q request) error {
+// The container is begun; made is for it on the image.
+func (p *Plugin) createInit(ctx context.Context, q request, made snapshot.CreateRequest) error {
 	_, unlock := p.refs.lock(q.ID)
 	defer unlock()
 	if _, err := p.store.Stat(ctx, Name(q.Parent)); err != nil {
@@ -49,14 +50,31 @@ func (p *Plugin) createInit(ctx context.Context, q request) error {
 			err = w.make(q.Parent)
 		}
 	}
+	if err == nil {
+		p.makeAhead(ctx, q, made)
+	}
 	return err
 }
 
+// forgetInit removes what dockerd was shown as a container's init layer, with the container if dockerd has not asked for it.
+func (p *Plugin) forgetInit(ctx context.Context, id string) error {
+	w := p.written(id)
+	if _, ok, _ := w.below(); ok {
+		container, _ := strings.CutSuffix(id, initSuffix)
+		p.ahead.end(container)
+		if err := p.discardAhead(ctx, container); err != nil {
+			return err
+		}
+	}
+	return w.remove()
+}
+
 // forgetInits removes what dockerds before this one have written and made no containers of.
-func (p *Plugin) forgetInits() {
+func (p *Plugin) forgetInits(ctx context.Context) {
+	p.ahead.forget("")
 	entries, err := os.ReadDir(p.dir)
 	for _, e := range entries {
-		err = errors.Join(err, p.written(e.Name()).remove())
+		err = errors.Join(err, p.forgetInit(ctx, e.Name()))
 	}
 	if err != nil {
 		p.log.Warn("what an earlier dockerd wrote into init layers is left", "error", err)
@@ -83,7 +101,12 @@ func (p *Plugin) hasInit(ctx context.Context, id string) bool {
 // createContainer makes a container on its image's init layer, which is made first where there is none. made is for the
 // container on the image, whose last layer is layer.
 func (p *Plugin) createContainer(ctx context.Context, q request, layer string, made snapshot.CreateRequest) error {
+	_, unlock := p.refs.lock(q.Parent)
+	defer unlock()
 	w := p.written(q.Parent)
+	if _, ok, err := w.below(); !ok { // made meanwhile
+		return errors.Join(err, fmt.Errorf("container %q: %w", q.ID, snapshot.ErrExists))
+	}
 	sum, err := w.sum()
 	if err != nil {
 		return err
@@ -94,9 +117,17 @@ func (p *Plugin) createContainer(ctx context.Context, q request, layer string, m
 		return err
 	}
 	made.Parent, made.FreezeParent = Name(shared), false
-	if _, err := p.store.Create(ctx, Name(q.ID), made); err != nil {
+	there, err := p.takeAhead(ctx, q.ID, made)
+	if err == nil && !there {
+		_, err = p.store.Create(ctx, Name(q.ID), made)
+	}
+	if err != nil {
 		return err
 	}
+	if err := w.end(); err != nil {
+		return errors.Join(err, p.discardAhead(context.WithoutCancel(ctx), q.ID))
+	}
+	p.ahead.stands(layer, shared)
 	p.calls.Go(func() { _ = w.remove() }) // what stays goes with the next dockerd
 	return nil
 }
@@ -138,6 +169,7 @@ func (p *Plugin) needInit(ctx context.Context, w written, id, sum string, made s
 // discard is Discard of a layer and of the init layers that were made of it for an image's containers, of which Docker
 // does not know.
 func (p *Plugin) discard(ctx context.Context, id string) error {
+	p.ahead.forget(id)
 	err := p.store.Discard(ctx, Name(id))
 	if !errors.Is(err, snapshot.ErrBusy) {
 		return err

@@ -95,7 +95,7 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 	case onInit:
 		err = p.createContainer(ctx, q, layer, made)
 	case isInit(q.ID) && q.Parent != "":
-		err = p.createInit(ctx, q)
+		err = p.createInit(ctx, q, made)
 	default:
 		p.settled(q.Parent)
 		_, err = p.store.Create(ctx, Name(q.ID), made)
@@ -175,7 +175,7 @@ func (p *Plugin) remove(ctx context.Context, q request) (any, error) {
 	defer unlock()
 	p.fresh.used(q.ID)
 	if isInit(q.ID) {
-		if err := p.written(q.ID).remove(); err != nil {
+		if err := p.forgetInit(ctx, q.ID); err != nil {
 			return nil, err
 		}
 	}
@@ -203,5 +203,5 @@ func (p *Plugin) has(ctx context.Context, id string) (bool, error) {
 	if errors.Is(err, snapshot.ErrNotFound) {
 		return p.hasInit(ctx, id), nil
 	}
-	return err == nil, err
+	return err == nil && !p.isAhead(id), err
 }

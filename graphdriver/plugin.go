@@ -35,6 +35,7 @@ type Plugin struct {
 
 	refs  refs
 	fresh fresh
+	ahead ahead
 	slots chan struct{} // calls under way
 	calls sync.WaitGroup
 

@@ -101,7 +101,7 @@ func (p *Plugin) init(ctx context.Context, q request) (any, error) {
 	}
 	p.state, p.rules, p.owner = st, rules, caller
 	p.refs.forget()
-	p.forgetInits()
+	p.forgetInits(ctx)
 	p.log.Info("dockerd has begun", "home", st.Home, "options", st.Options, "userns", st.mapped(), "pid", st.PID)
 	return empty{}, nil
 }

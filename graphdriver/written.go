@@ -39,6 +39,9 @@ func (w written) make(layer string) error {
 	return err
 }
 
+// end notes that the container is made: there is no layer below any more.
+func (w written) end() error { return os.Remove(filepath.Join(string(w), "below")) }
+
 func (w written) remove() error { return os.RemoveAll(string(w)) }
 
 // sum sums up all that dockerd has written: kind, mode, owner and content of each file.
