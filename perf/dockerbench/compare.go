@@ -127,7 +127,7 @@ func newReport(ctx context.Context, o options, dir string) (*perf.Report, error)
 func notes(o options) []string {
 	return []string{
 		fmt.Sprintf("Times are a whole docker command's, the client's start included: the row of `docker ps` is what a command costs that does nothing to storage. A first write and overwrites are measured inside the container, in a file of %d MiB in the image's only layer. Cold: the kernel's caches were dropped before. Warm: the container had read the whole file. After the warm first write the file is partly in the page cache for everybody.", o.fileSize>>20),
-		fmt.Sprintf("\"In the plugin\" is the time in which at least one call of our server ran, from its log. vfs makes %d containers in a round where the others make %d; the drivers create them in turns of %d. Allocated is what the backing files hold after fstrim of the mounted file systems.", o.vfsCrowd, o.containers, turn),
+		fmt.Sprintf("\"In the plugin\" is the time in which at least one call of our server ran, from its log. vfs makes %d containers in a round where the others make %d; the drivers create them in turns, %d one right after the other. Allocated is what the backing files hold after fstrim of the mounted file systems.", o.vfsCrowd, o.containers, turn),
 		"Counts are what dockerd and, with blockstore, its server call for one command, and the programs that they start, by strace in a round of its own, without vfs; what the client, containerd and runc call is not in them. " + perf.CallsNote,
 	}
 }

@@ -93,40 +93,47 @@ func (p *peer) docker(ctx context.Context, args ...string) (string, error) {
 	return perf.OutputOf(p.command(ctx, args...))
 }
 
-// cost is what a command took.
+// cost is what a command took, or several.
 type cost struct {
-	wall time.Duration // as the user sees it, the client's start included
-	own  time.Duration // of it, while calls of our plugin ran
+	wall time.Duration   // as the user sees it, the client's start included
+	each []time.Duration // of several commands
+	own  time.Duration   // of it, while calls of our plugin ran
 	// calls are set while calls are counted, and times are not worth anything then.
 	calls systrace.Tally
 }
 
 // timed runs a command and says what it took.
 func (p *peer) timed(cmd *exec.Cmd) (string, cost, error) {
-	var c cost
 	if p.counted != nil {
 		out, calls, err := p.traced(cmd)
 		if err != nil {
-			return "", c, fmt.Errorf("%s: %w", p.name, err)
+			return "", cost{}, fmt.Errorf("%s: %w", p.name, err)
 		}
-		c.calls = calls
-		return out, c, nil
+		return out, cost{calls: calls}, nil
 	}
-	// For all alike: what ran a moment ago is warm.
+	return p.timedInARow(cmd)
+}
+
+// timedInARow runs commands one right after the other and says what they took. What they print is the last one's.
+func (p *peer) timedInARow(cmds ...*exec.Cmd) (out string, c cost, err error) {
+	// For all alike, whether they have a log or not: what ran a moment ago is warm.
 	time.Sleep(logSettle)
-	if p.calls != nil { // what came before is not this command's
+	if p.calls != nil { // what came before is not these commands'
 		if _, err := p.calls.next(); err != nil {
 			return "", c, err
 		}
 	}
-	begin := time.Now()
-	out, err := perf.OutputOf(cmd)
-	c.wall = time.Since(begin)
-	if err != nil {
-		return "", c, fmt.Errorf("%s: %w", p.name, err)
+	for _, cmd := range cmds {
+		begin := time.Now()
+		out, err = perf.OutputOf(cmd)
+		c.each = append(c.each, time.Since(begin))
+		if err != nil {
+			return "", c, fmt.Errorf("%s: %w", p.name, err)
+		}
+		c.wall += c.each[len(c.each)-1]
 	}
+	time.Sleep(logSettle)
 	if p.calls != nil {
-		time.Sleep(logSettle)
 		calls, err := p.calls.next()
 		if err != nil {
 			return "", c, err
@@ -156,5 +163,15 @@ func (p *peer) add(row string, c cost, shares int) {
 	p.report.Add(row, perf.Seconds, p.name, c.wall.Seconds()/float64(shares))
 	if p.calls != nil {
 		p.report.AddPart(row, "in the plugin", perf.Seconds, p.name, c.own.Seconds()/float64(shares))
+	}
+}
+
+// addEach puts what each of several commands took into a row, and the mean of our plugin's part into one below.
+func (p *peer) addEach(row string, c cost) {
+	for _, wall := range c.each {
+		p.report.Add(row, perf.Seconds, p.name, wall.Seconds())
+	}
+	if p.calls != nil {
+		p.report.AddPart(row, "in the plugin", perf.Seconds, p.name, c.own.Seconds()/float64(len(c.each)))
 	}
 }
