@@ -35,14 +35,18 @@ func (a *ahead) stands(layer, on string) {
 	a.inits[layer] = on
 }
 
-// forget has an image's next container made when dockerd asks for it; "" is all images'.
+// forget has an image's next container made when dockerd asks for it.
 func (a *ahead) forget(layer string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if layer == "" {
-		clear(a.inits)
-	}
 	delete(a.inits, layer)
+}
+
+// forgetAll is forget of all images.
+func (a *ahead) forgetAll() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.inits)
 }
 
 // begin notes a container that is about to be made, if it is known on what.

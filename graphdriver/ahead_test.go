@@ -11,9 +11,9 @@ import (
 
 // beginContainer has the init layer of a container made whose image has got another one from this process, and sees that the
 // container is made ahead, and not dockerd's.
-func (w *world) beginContainer(id, image string, options map[string]string) snapshot.Info {
+func (w *world) beginContainer(id, image string) snapshot.Info {
 	w.t.Helper()
-	w.must("CreateReadWrite", request{ID: id + initSuffix, Parent: image, StorageOpt: options}, nil)
+	w.must("CreateReadWrite", request{ID: id + initSuffix, Parent: image}, nil)
 	w.plugin.calls.Wait()
 	in, err := w.store.Stat(w.t.Context(), Name(id))
 	require.NoError(w.t, err)
@@ -49,7 +49,7 @@ func TestMadeAhead(t *testing.T) {
 
 	t.Run("taken", func(t *testing.T) {
 		id := next()
-		began := w.beginContainer(id, image, nil)
+		began := w.beginContainer(id, image)
 		commits := w.store.CatalogCounts().Commits
 		w.in(id+initSuffix, same)
 		w.create(id, id+initSuffix)
@@ -63,7 +63,7 @@ func TestMadeAhead(t *testing.T) {
 	})
 	t.Run("another init layer", func(t *testing.T) {
 		id := next()
-		began := w.beginContainer(id, image, nil)
+		began := w.beginContainer(id, image)
 		w.in(id+initSuffix, func(dir string) { same(dir); write(t, dir, "etc/more", "x") })
 		w.create(id, id+initSuffix)
 		in, err := w.store.Stat(t.Context(), Name(id))
@@ -71,14 +71,14 @@ func TestMadeAhead(t *testing.T) {
 		require.NotEqual(t, began.Parent, in.Parent)
 		w.in(id, func(dir string) { require.Equal(t, "x", read(t, dir, "etc/more")) })
 		require.Empty(t, w.changes(id, id+initSuffix))
-		again := w.beginContainer(next(), image, nil)
+		again := w.beginContainer(next(), image)
 		require.Equal(t, in.Parent, again.Parent, "the last one's")
 		w.remove(ids[len(ids)-1] + initSuffix)
 		w.gone(ids[len(ids)-1])
 	})
 	t.Run("another size", func(t *testing.T) {
 		id := next()
-		w.beginContainer(id, image, nil)
+		w.beginContainer(id, image)
 		w.in(id+initSuffix, same)
 		w.must("CreateReadWrite", request{ID: id, Parent: id + initSuffix, StorageOpt: map[string]string{"size": "2000g"}}, nil)
 		in, err := w.store.Stat(t.Context(), Name(id))
@@ -87,7 +87,7 @@ func TestMadeAhead(t *testing.T) {
 	})
 	t.Run("given up", func(t *testing.T) {
 		id := next()
-		w.beginContainer(id, image, nil)
+		w.beginContainer(id, image)
 		w.in(id+initSuffix, same)
 		w.remove(id + initSuffix)
 		w.gone(id)
@@ -95,7 +95,7 @@ func TestMadeAhead(t *testing.T) {
 	})
 	t.Run("given up after a restart", func(t *testing.T) {
 		id := next()
-		w.beginContainer(id, image, nil)
+		w.beginContainer(id, image)
 		w.restart()
 		require.False(t, w.exists(id))
 		w.remove(id + initSuffix)
@@ -104,7 +104,7 @@ func TestMadeAhead(t *testing.T) {
 	t.Run("taken after a restart", func(t *testing.T) {
 		w.container(next(), image, same) // the process before this one knew on what
 		id := next()
-		w.beginContainer(id, image, nil)
+		w.beginContainer(id, image)
 		w.restart()
 		w.in(id+initSuffix, same)
 		w.create(id, id+initSuffix)
@@ -113,7 +113,7 @@ func TestMadeAhead(t *testing.T) {
 	})
 	t.Run("another dockerd", func(t *testing.T) {
 		id := next()
-		w.beginContainer(id, image, nil)
+		w.beginContainer(id, image)
 		w.must("Init", request{Home: w.home}, nil)
 		w.gone(id)
 		require.Empty(t, w.inits())
@@ -130,9 +130,18 @@ func TestMadeAhead(t *testing.T) {
 		w.fails("exists", "Create", request{ID: id + initSuffix, Parent: image})
 		w.fails("exists", "Create", request{ID: id, Parent: id + initSuffix})
 		w.in(id, func(dir string) { require.Equal(t, "x", read(t, dir, "kept")) })
-		w.beginContainer(later, image, nil)
+		w.beginContainer(later, image)
+		w.fails("has an init layer", "Create", request{ID: later, Parent: image})
 		w.in(later+initSuffix, same)
 		w.create(later, later+initSuffix)
+
+		layer := next()
+		w.create(layer, image)
+		w.in(layer, func(dir string) { write(t, dir, "kept", "x") })
+		w.fails("there already", "Create", request{ID: layer + initSuffix, Parent: image})
+		w.fails("exists", "Create", request{ID: layer, Parent: layer + initSuffix})
+		w.remove(layer + initSuffix)
+		w.in(layer, func(dir string) { require.Equal(t, "x", read(t, dir, "kept")) })
 	})
 	for _, id := range ids {
 		w.remove(id, id+initSuffix)

@@ -43,6 +43,14 @@ func (p *Plugin) createInit(ctx context.Context, q request, made snapshot.Create
 	if there {
 		return fmt.Errorf("init layer %q: %w", q.ID, snapshot.ErrExists)
 	}
+	// Whatever has the container's name from here on was made ahead, and may be discarded.
+	container, _ := strings.CutSuffix(q.ID, initSuffix)
+	if _, err := p.store.Stat(ctx, Name(container)); !errors.Is(err, snapshot.ErrNotFound) {
+		if err == nil {
+			err = snapshot.ErrExists
+		}
+		return fmt.Errorf("init layer %q of a layer that is there already: %w", q.ID, err)
+	}
 	w := p.written(q.ID)
 	err = w.make(q.Parent)
 	if errors.Is(err, os.ErrExist) {
@@ -71,7 +79,7 @@ func (p *Plugin) forgetInit(ctx context.Context, id string) error {
 
 // forgetInits removes what dockerds before this one have written and made no containers of.
 func (p *Plugin) forgetInits(ctx context.Context) {
-	p.ahead.forget("")
+	p.ahead.forgetAll()
 	entries, err := os.ReadDir(p.dir)
 	for _, e := range entries {
 		err = errors.Join(err, p.forgetInit(ctx, e.Name()))

@@ -96,6 +96,8 @@ func (p *Plugin) create(ctx context.Context, q request) (any, error) {
 		err = p.createContainer(ctx, q, layer, made)
 	case isInit(q.ID) && q.Parent != "":
 		err = p.createInit(ctx, q, made)
+	case p.isAhead(q.ID): // its name may be discarded
+		err = fmt.Errorf("container %q has an init layer and is asked for on %q: %w", q.ID, q.Parent, snapshot.ErrInvalid)
 	default:
 		p.settled(q.Parent)
 		_, err = p.store.Create(ctx, Name(q.ID), made)
