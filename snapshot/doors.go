@@ -32,14 +32,16 @@ func (s *Store) DoorDir(door string) (string, error) {
 
 // closeDoors unmounts the doors' directories below root, where nothing is in them or everything goes. One that somebody uses stays.
 func closeDoors(root string, all bool) error {
-	shown, err := mount.Below(filepath.Join(root, dirDoors))
-	for _, e := range shown {
-		left, readErr := os.ReadDir(e.Target)
+	doors, err := os.ReadDir(filepath.Join(root, dirDoors))
+	err = ignoreMissing(err)
+	for _, d := range doors {
+		dir := filepath.Join(root, dirDoors, d.Name())
+		left, readErr := os.ReadDir(dir)
 		if readErr != nil || (len(left) > 0 && !all) {
 			err = errors.Join(err, readErr)
 			continue
 		}
-		if failed := mount.Unmount(e.Target); failed != nil && (all || !errors.Is(failed, unix.EBUSY)) {
+		if failed := mount.Unmount(dir); failed != nil && (all || !errors.Is(failed, unix.EBUSY)) {
 			err = errors.Join(err, failed)
 		}
 	}
