@@ -213,7 +213,7 @@ figures: ## README.md's figures and charts, from the reports in perf/figures; `g
 # Each process would sleep for a second at its end, so that others of its threads may still be caught in a race: the
 # scripts of the command line start hundreds. One package more than there are processors: some of them wait for the disk.
 race: ## tests under the race detector
-	GORACE=atexit_sleep_ms=50 CGO_ENABLED=1 $(GO) test -race -short -vet=off -p=$$(($$(nproc) + 1)) $(RACE)
+	GORACE=atexit_sleep_ms=50 CGO_ENABLED=1 $(GO) test -race -short -p=$$(($$(nproc) + 1)) $(RACE)
 
 .PHONY: demo
 demo: deps build realimage ## load a real image, change a container, show, commit, save; DRIVER=devicemapper in User Mode Linux
