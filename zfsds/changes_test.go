@@ -29,7 +29,7 @@ func (w *world) changed(t *testing.T, from, to string) map[string]string {
 }
 
 func TestChanges(t *testing.T) {
-	const same = 1000
+	const same = 300
 	w := newWorld(t, Ioctl)
 	ctx := t.Context()
 	fs := w.create(t, "changes")
@@ -40,7 +40,9 @@ func TestChanges(t *testing.T) {
 			require.NoError(t, os.WriteFile(path, []byte(name), 0o644))
 		}
 		for i := range same { // their objects lie in other blocks
-			require.NoError(t, os.WriteFile(filepath.Join(dir, "d", strconv.Itoa(i)), nil, 0o644))
+			in := filepath.Join(dir, "d", strconv.Itoa(i/20)) // few in each: of a changed one's neighbours the names are looked for
+			require.NoError(t, os.MkdirAll(in, 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(in, strconv.Itoa(i)), nil, 0o644))
 		}
 	})
 	from := w.snap(t, fs+"@from")
