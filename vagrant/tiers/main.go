@@ -145,10 +145,7 @@ func testAll(ctx context.Context, o options, hostFlags []string, more ...string)
 	if err := adoptOrphans(); err != nil {
 		return err
 	}
-	var dirs places
-	if dirs.disk, err = os.MkdirTemp(diskDir(), "bstest-"); err == nil {
-		dirs.short, err = os.MkdirTemp(diskDir(), "bst")
-	}
+	dirs, err := makePlaces()
 	defer func() { err = errors.Join(err, sweep(dirs.disk), sweep(dirs.short)) }()
 	if err != nil {
 		return err
@@ -261,23 +258,4 @@ func testWhole(ctx context.Context, o options) error {
 		printLogs(os.Stdout, t)
 	}
 	return report(os.Stdout, []*tier{t}, compact([]error{err}))
-}
-
-// places are where the host's tests put their files.
-type places struct {
-	disk string
-	// short is t.TempDir's. Unix sockets lie in it, whose paths have 107 bytes at most.
-	short string
-}
-
-// diskDir is where the tests' files go: on a disk, since loop devices on a
-// tmpfs refuse direct I/O and /tmp may be one.
-func diskDir() string {
-	if dir := os.Getenv("BSTEST_DIR"); dir != "" {
-		return dir
-	}
-	if dir := os.Getenv("TMPDIR"); dir != "" && !strings.HasPrefix(dir, "/tmp") {
-		return dir
-	}
-	return "/var/tmp"
 }
