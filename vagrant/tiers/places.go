@@ -29,6 +29,9 @@ func makePlace(pattern string) (string, error) {
 	if err != nil {
 		return dir, err
 	}
+	if err := os.Chmod(dir, 0o711); err != nil { // the root of a user namespace, who is none of the machine's, comes through
+		return dir, err
+	}
 	f, err := os.Open(dir)
 	if err != nil {
 		return dir, err
