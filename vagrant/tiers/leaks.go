@@ -44,7 +44,7 @@ func takeTraces() (traces, error) {
 	}
 	mounted, err := mounts()
 	for _, m := range mounted {
-		found["mount "+m.dir+" of "+m.source] = true
+		found["mount "+m.dir+" of "+m.shown+" of "+m.source] = true
 	}
 	return found, err
 }
@@ -64,8 +64,14 @@ func loops() ([]loop, error) {
 	return found, err
 }
 
-// mount is a line of mountinfo.
-type mount struct{ dir, source string }
+// mount is a line of mountinfo: what is mounted where. shown is a path from the file system's root.
+type mount struct{ dir, shown, source string }
+
+// of says whether something is mounted below a directory of the tests', or what is mounted elsewhere lies in it. Where a file
+// system is mounted on the way there, what is shown begins behind that: the directory's own name is nobody else's.
+func (m mount) of(dir string) bool {
+	return strings.HasPrefix(m.dir, dir+"/") || strings.Contains(m.shown+"/", "/"+filepath.Base(dir)+"/")
+}
 
 func mounts() ([]mount, error) {
 	info, err := os.Open("/proc/self/mountinfo")
@@ -76,15 +82,15 @@ func mounts() ([]mount, error) {
 	var found []mount
 	lines := bufio.NewScanner(info)
 	for lines.Scan() {
-		// proc(5): the fifth field is the mount point; type, source and options follow " - ".
+		// proc(5): the fourth field is what is shown, the fifth the mount point; type, source and options follow " - ".
 		fields := strings.Fields(lines.Text())
 		_, source, _ := strings.Cut(lines.Text(), " - ")
-		found = append(found, mount{dir: fields[4], source: source})
+		found = append(found, mount{dir: fields[4], shown: fields[3], source: source})
 	}
 	return found, lines.Err()
 }
 
-// sweep removes a directory of the tests', if it was made, mounts in it first: what is mounted
+// sweep removes a directory of the tests', if it was made, mounts in it and of it first: what is mounted
 // there need not be ours to delete. Loop devices on files in it are detached.
 func sweep(dir string) error {
 	if dir == "" {
@@ -95,7 +101,7 @@ func sweep(dir string) error {
 		return err
 	}
 	for _, m := range slices.Backward(mounted) {
-		if strings.HasPrefix(m.dir, dir+"/") {
+		if m.of(dir) {
 			if err := unix.Unmount(m.dir, unix.MNT_DETACH); err != nil {
 				return fmt.Errorf("unmounting %s, so %s stays: %w", m.dir, dir, err)
 			}

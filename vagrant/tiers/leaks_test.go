@@ -78,6 +78,30 @@ func TestSweepingLeavesWhatIsMountedAlone(t *testing.T) {
 	assert.Len(t, attachedTo(t, others), 1)
 }
 
+// TestAFileMountedElsewhere of a swept directory is a leak, and swept: /etc/subuid, in a test of user namespaces.
+func TestAFileMountedElsewhere(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	dir, err := os.MkdirTemp(t.TempDir(), "bstest-")
+	require.NoError(t, err)
+	own, over := filepath.Join(dir, "own"), filepath.Join(t.TempDir(), "over")
+	for file, text := range map[string]string{own: "own", over: "over"} {
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	}
+	before, err := takeTraces()
+	require.NoError(t, err)
+	require.NoError(t, unix.Mount(own, over, "", unix.MS_BIND, ""))
+	found := leaks(before, nil, filepath.Base(dir))
+	require.Len(t, found, 1)
+	assert.Contains(t, found[0].Error(), "mount "+over)
+	require.NoError(t, sweep(dir))
+	assert.Empty(t, leaks(before, nil, filepath.Base(dir)))
+	text, err := os.ReadFile(over)
+	require.NoError(t, err)
+	assert.Equal(t, "over", string(text))
+}
+
 // attachedTo are the loop devices on a file, which may be removed: the kernel says so behind its name.
 func attachedTo(t *testing.T, file string) (found []loop) {
 	t.Helper()
