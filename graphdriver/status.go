@@ -132,8 +132,12 @@ func (p *Plugin) metadata(ctx context.Context, q request) (any, error) {
 		data["MergedDir"] = in.Mounted
 	}
 	if in.Kind == snapshot.KindLayer && in.Volume.Sealed {
+		referenced, err := p.store.Referenced(ctx, in.Name)
+		if err != nil {
+			return nil, err
+		}
 		data["BytesAdded"] = fmt.Sprint(in.Usage.Added)
-		data["BytesReferenced"] = fmt.Sprint(in.Usage.Referenced)
+		data["BytesReferenced"] = fmt.Sprint(referenced[in.Name])
 	}
 	return metadata{data}, nil
 }

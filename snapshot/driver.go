@@ -94,11 +94,9 @@ type Unpacker interface {
 	Close() error
 }
 
-// Usage is what a volume occupies, in bytes on the backing store. It is never
-// negative.
+// Usage is what a volume occupies of its own, in bytes on the backing store. It is
+// never negative.
 type Usage struct {
-	// Referenced is everything that the volume refers to, shared or not.
-	Referenced int64 `json:"referenced"`
 	// Added is what the volume holds beyond its origin.
 	Added int64 `json:"added"`
 	// Exact says whether Added was counted. Where it was not (the size of a tree less
@@ -193,8 +191,13 @@ type Driver interface {
 	// that is still mounted is ErrBusy.
 	Deactivate(ctx context.Context, id VolumeID) error
 
-	// Usage counts what the volume occupies; the volume may be active.
+	// Usage counts what the volume holds beyond its origin; the volume may be active. It costs
+	// what was changed since the origin, not all that is in the volume.
 	Usage(ctx context.Context, v Volume) (Usage, error)
+
+	// Referenced counts everything that each of the volumes refers to, shared or not, in bytes on
+	// the backing store. It may take the time of all their files.
+	Referenced(ctx context.Context, volumes ...Volume) ([]int64, error)
 
 	// Volumes lists the ids of all volumes in the kernel that are the store's, at
 	// or above FirstVolumeID. A driver that cannot tell returns ErrNotSupported.

@@ -217,7 +217,9 @@ func TestCost(t *testing.T) {
 				_, err := f.s.View(ctx, "v", snapshot.CreateRequest{Parent: im.Layers[0]})
 				return err
 			}),
-			"remove": f.cost(func() error { return f.s.Remove(ctx, "c") }),
+			"referenced": f.cost(func() error { _, err := f.s.Referenced(ctx, im.Layers[0], "c"); return err }),
+			"again":      f.cost(func() error { _, err := f.s.Referenced(ctx, im.Layers[0], "v"); return err }),
+			"remove":     f.cost(func() error { return f.s.Remove(ctx, "c") }),
 		}
 	}
 	few, many := costs(10), costs(1000)
@@ -231,9 +233,11 @@ func TestCost(t *testing.T) {
 		"commit": {1, []string{
 			"create", "seal", "activate", "activate", "deactivate", "deactivate", "usage",
 		}},
-		"stat":   {0, nil},
-		"view":   {1, nil},
-		"remove": {1, []string{"remove"}},
+		"stat":       {0, nil},
+		"view":       {1, nil},
+		"referenced": {1, []string{"referenced"}},
+		"again":      {0, nil},
+		"remove":     {1, []string{"remove"}},
 	}, few)
 }
 

@@ -47,6 +47,8 @@ type Info struct {
 	Volume Volume `json:"volume"`
 	// Usage is recorded when a layer is sealed. For containers ask Store.Usage.
 	Usage Usage `json:"usage"`
+	// Referenced is everything that a layer refers to, in bytes; nil where nobody has asked Store.Referenced yet.
+	Referenced *int64 `json:"referenced,omitempty"`
 	// ChainBytes is what a sealed layer and those below it hold, as Usage.Added counts it; nil where that is not known,
 	// as of layers that were made by an older program or on one that was mounted then.
 	ChainBytes *int64 `json:"chainBytes,omitempty"`

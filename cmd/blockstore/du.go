@@ -76,17 +76,19 @@ func du(ctx context.Context, s *snapshot.Store) (duOut, error) {
 	if err := measure(ctx, s, have.list); err != nil {
 		return duOut{}, err
 	}
-	usage := map[string]snapshot.Usage{}
-	for _, in := range have.list {
-		if in.Kind != snapshot.KindView { // which owns no volume
-			usage[in.Name] = in.Usage
-		}
+	names := make([]string, len(have.list))
+	for i, in := range have.list {
+		names[i] = in.Name
+	}
+	referenced, err := s.Referenced(ctx, names...)
+	if err != nil {
+		return duOut{}, err
 	}
 	st, err := s.Driver().Status(ctx)
 	if err != nil {
 		return duOut{}, err
 	}
-	out := countSpace(have.list, have.images, usage)
+	out := countSpace(have.list, have.images, referenced)
 	out.Backing = st.Data
 	return out, nil
 }
@@ -107,8 +109,8 @@ func measure(ctx context.Context, s *snapshot.Store, list []snapshot.Info) error
 	return nil
 }
 
-// countSpace is the arithmetic of du.
-func countSpace(list []snapshot.Info, images []snapshot.Image, usage map[string]snapshot.Usage) duOut {
+// countSpace is the arithmetic of du, with what each snapshot refers to by its name.
+func countSpace(list []snapshot.Info, images []snapshot.Image, referenced map[string]int64) duOut {
 	out := duOut{Layers: []duRow{}, Images: []duRow{}, Containers: []duRow{}, Exact: true}
 	tops := map[string][]string{}
 	users := map[string]int{}
@@ -120,12 +122,14 @@ func countSpace(list []snapshot.Info, images []snapshot.Image, usage map[string]
 			tops[im.Layers[n-1]] = append(tops[im.Layers[n-1]], imageNames(im)...)
 		}
 	}
+	usage := map[string]snapshot.Usage{}
 	for _, in := range list {
-		u, ok := usage[in.Name]
-		if !ok {
+		if in.Kind == snapshot.KindView { // which owns no volume
 			continue
 		}
-		row := duRow{in.Name, u.Added, max(0, u.Referenced-u.Added), u.Exact, tops[in.Name]}
+		u := in.Usage
+		usage[in.Name] = u
+		row := duRow{in.Name, u.Added, max(0, referenced[in.Name]-u.Added), u.Exact, tops[in.Name]}
 		out.Total += u.Added
 		out.Exact = out.Exact && u.Exact
 		if in.Kind == snapshot.KindLayer {

@@ -102,6 +102,11 @@ func inspectContainer(ctx context.Context, s *snapshot.Store, in snapshot.Info) 
 		if in.Usage, err = s.Usage(ctx, in.Name); err != nil {
 			return inspected{}, err
 		}
+		referenced, err := s.Referenced(ctx, in.Name)
+		if err != nil {
+			return inspected{}, err
+		}
+		in.Referenced = new(referenced[in.Name])
 	}
 	docker, err := viewDocker(ctx, s)
 	if err != nil {
@@ -140,11 +145,16 @@ func inspectImage(ctx context.Context, s *snapshot.Store, im snapshot.Image) (in
 	out := &inspectedImage{
 		ID: string(im.ID), Refs: orEmpty(im.Refs), Created: im.Created, Config: im.Config, Layers: []snapshot.Info{},
 	}
+	referenced, err := s.Referenced(ctx, im.Layers...)
+	if err != nil {
+		return inspected{}, err
+	}
 	for _, name := range im.Layers {
 		l, err := s.Stat(ctx, name)
 		if err != nil {
 			return inspected{}, err
 		}
+		l.Referenced = new(referenced[name])
 		out.Layers = append(out.Layers, l)
 		out.Size += l.Usage.Added
 	}

@@ -19,29 +19,21 @@ const (
 	d3 = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 )
 
-// someStore is two images of three layers, one container and one view.
-func someStore() ([]snapshot.Info, []snapshot.Image, map[string]snapshot.Usage) {
-	exact := func(referenced, added int64) snapshot.Usage {
-		return snapshot.Usage{Referenced: referenced, Added: added, Exact: true}
-	}
+// someStore is two images of three layers, one container and one view, and what they refer to.
+func someStore() ([]snapshot.Info, []snapshot.Image, map[string]int64) {
+	exact := func(added int64) snapshot.Usage { return snapshot.Usage{Added: added, Exact: true} }
 	list := []snapshot.Info{
-		{Name: "web", Kind: snapshot.KindContainer, Parent: d2, Usage: exact(310, 10)},
-		{Name: d1, Kind: snapshot.KindLayer, DiffID: d1, Usage: exact(100, 100)},
-		{Name: d2, Kind: snapshot.KindLayer, Parent: d1, DiffID: d2, Usage: exact(300, 200)},
-		{Name: d3, Kind: snapshot.KindLayer, Parent: d1, DiffID: d3, Usage: exact(130, 30)},
+		{Name: "web", Kind: snapshot.KindContainer, Parent: d2, Usage: exact(10)},
+		{Name: d1, Kind: snapshot.KindLayer, DiffID: d1, Usage: exact(100)},
+		{Name: d2, Kind: snapshot.KindLayer, Parent: d1, DiffID: d2, Usage: exact(200)},
+		{Name: d3, Kind: snapshot.KindLayer, Parent: d1, DiffID: d3, Usage: exact(30)},
 		{Name: "look", Kind: snapshot.KindView, Parent: d2},
 	}
 	images := []snapshot.Image{
 		{ID: "sha256:a", Layers: []string{d1, d2}, Refs: []string{"b:1", "a:1"}},
 		{ID: d3, Layers: []string{d1, d3}},
 	}
-	usage := map[string]snapshot.Usage{}
-	for _, in := range list {
-		if in.Kind != snapshot.KindView {
-			usage[in.Name] = in.Usage
-		}
-	}
-	return list, images, usage
+	return list, images, map[string]int64{"web": 310, d1: 100, d2: 300, d3: 130, "look": 0}
 }
 
 func TestTree(t *testing.T) {
@@ -95,12 +87,10 @@ func TestCountSpace(t *testing.T) {
 }
 
 func TestWriteDUSaysWhatIsNotExact(t *testing.T) {
-	list, images, usage := someStore()
-	u := usage["web"]
-	u.Exact = false
-	usage["web"] = u
+	list, images, referenced := someStore()
+	list[0].Usage.Exact = false
 	var b bytes.Buffer
-	writeDU(&b, countSpace(list, images, usage), dockerView{})
+	writeDU(&b, countSpace(list, images, referenced), dockerView{})
 	require.Contains(t, b.String(), "web         ~10 B")
 	require.Contains(t, b.String(), "not counted")
 }

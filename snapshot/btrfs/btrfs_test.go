@@ -217,20 +217,26 @@ func TestSealAndSnapshot(t *testing.T) {
 	layer := snapshot.Volume{ID: 16, Sealed: true}
 	usage, err := s.driver.Usage(t.Context(), layer)
 	require.NoError(t, err)
-	require.Equal(t, snapshot.Usage{Referenced: 1 << 20, Added: 1 << 20, Exact: true}, usage)
+	require.Equal(t, snapshot.Usage{Added: 1 << 20, Exact: true}, usage)
 
 	box := s.create(t, 17, snapshot.CreateOptions{Origin: layer})
 	write(t, filepath.Join(box, "own"), 8192)
 	usage, err = s.driver.Usage(t.Context(), snapshot.Volume{ID: 17, Origin: 16})
 	require.NoError(t, err)
-	require.Equal(t, snapshot.Usage{Referenced: 1<<20 + 8192, Added: 8192, Exact: true}, usage)
+	require.Equal(t, snapshot.Usage{Added: 8192, Exact: true}, usage)
 
 	// A layer made of the container, on the container's layer.
 	require.NoError(t, s.driver.Create(t.Context(), 18, snapshot.CreateOptions{Origin: snapshot.Volume{ID: 17, Origin: 16}}))
 	require.NoError(t, s.driver.Seal(t.Context(), snapshot.Volume{ID: 18}))
 	usage, err = s.driver.Usage(t.Context(), snapshot.Volume{ID: 18, Origin: 16, Sealed: true})
 	require.NoError(t, err)
-	require.Equal(t, snapshot.Usage{Referenced: 1<<20 + 8192, Added: 8192, Exact: true}, usage)
+	require.Equal(t, snapshot.Usage{Added: 8192, Exact: true}, usage)
+
+	referenced, err := s.driver.Referenced(t.Context(), layer, snapshot.Volume{ID: 17, Origin: 16}, snapshot.Volume{ID: 18, Origin: 16, Sealed: true})
+	require.NoError(t, err)
+	require.Equal(t, []int64{1 << 20, 1<<20 + 8192, 1<<20 + 8192}, referenced)
+	_, err = s.driver.Referenced(t.Context(), layer, snapshot.Volume{ID: 99})
+	require.ErrorIs(t, err, snapshot.ErrNotFound)
 
 	// An id that was left over is made anew.
 	require.NoError(t, s.driver.Create(t.Context(), 17, snapshot.CreateOptions{Origin: layer}))

@@ -48,6 +48,10 @@ func TestSystemCalls(t *testing.T) {
 	require.Equal(t, systrace.Tally{"BTRFS_IOC_SUBVOL_GETFLAGS": 1, "BTRFS_IOC_SUBVOL_SETFLAGS": 1, "BTRFS_IOC_SYNC": 1}, few["seal"])
 	// One wait, and of each container: describing it and its origin, and what was added; all files of none.
 	require.Equal(t, systrace.Tally{"BTRFS_IOC_SYNC": 1, "BTRFS_IOC_GET_SUBVOL_INFO": 200, "BTRFS_IOC_TREE_SEARCH_V2": 100}, few["poll"])
+	require.Equal(t, systrace.Tally{"BTRFS_IOC_SYNC": 1, "BTRFS_IOC_GET_SUBVOL_INFO": 200}, few["referenced"], "known of their layer")
+	// What a layer adds to one of many files takes a search that finds it and one that finds no more; what it refers to, all of them.
+	require.Equal(t, systrace.Tally{"BTRFS_IOC_GET_SUBVOL_INFO": 2, "BTRFS_IOC_TREE_SEARCH_V2": 2}, few["layerusage"])
+	require.Greater(t, few["layerreferenced"]["BTRFS_IOC_TREE_SEARCH_V2"], 5)
 	for operation, calls := range few {
 		t.Logf("%s: %v", operation, calls)
 	}
@@ -63,7 +67,12 @@ func TestCountedOperations(t *testing.T) {
 	crowd(t, s, n)
 	target := t.TempDir()
 	v := snapshot.Volume{ID: 20_000}
-	polled := boxes(t, s, 100)
+	polled := boxes(t, s, 101)
+	layer := polled[100]
+	polled = polled[:100]
+	require.NoError(t, os.WriteFile(filepath.Join(s.driver.(loopDriver).dirOf(layer.ID), "one"), []byte("content"), 0o600))
+	require.NoError(t, s.driver.Seal(t.Context(), layer))
+	layer.Sealed = true
 	operations := []struct {
 		name string
 		act  func() error
@@ -85,12 +94,20 @@ func TestCountedOperations(t *testing.T) {
 			return err
 		}},
 		{"seal", func() error { return s.driver.Seal(t.Context(), v) }},
-		{"usage", func() error {
-			_, err := s.driver.Usage(t.Context(), snapshot.Volume{ID: v.ID, Sealed: true})
-			return err
-		}},
 		{"poll", func() error {
 			_, err := s.driver.(snapshot.UsageCounter).Usages(t.Context(), polled)
+			return err
+		}},
+		{"referenced", func() error {
+			_, err := s.driver.Referenced(t.Context(), polled...)
+			return err
+		}},
+		{"layerusage", func() error {
+			_, err := s.driver.Usage(t.Context(), layer)
+			return err
+		}},
+		{"layerreferenced", func() error {
+			_, err := s.driver.Referenced(t.Context(), layer)
 			return err
 		}},
 		{"remove", func() error { return s.driver.Remove(t.Context(), v.ID) }},
@@ -102,7 +119,7 @@ func TestCountedOperations(t *testing.T) {
 	}
 }
 
-// boxes makes n containers of a layer with many files, whose usage was asked for once.
+// boxes makes n containers of a layer with many files, of which it was asked once what they refer to.
 func boxes(t *testing.T, s *store, n int) []snapshot.Volume {
 	t.Helper()
 	layer := snapshot.Volume{ID: 30_000}
@@ -118,7 +135,7 @@ func boxes(t *testing.T, s *store, n int) []snapshot.Volume {
 		require.NoError(t, s.driver.Create(t.Context(), v.ID, snapshot.CreateOptions{Origin: layer, Size: 1 << 30}))
 		all = append(all, v)
 	}
-	_, err := s.driver.(snapshot.UsageCounter).Usages(t.Context(), all)
+	_, err := s.driver.Referenced(t.Context(), all...)
 	require.NoError(t, err)
 	return all
 }

@@ -17,9 +17,6 @@ import (
 // Usage counts extents, which is exact: each once, compressed as it lies on disk,
 // metadata left out. A writable volume's dirty data is written out first, for it
 // has no extents before.
-//
-// It costs the time of all the volume's files where these were changed since it was last
-// asked, and next to nothing where they were not.
 func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, error) {
 	all, err := d.Usages(ctx, []snapshot.Volume{v})
 	if err != nil {
@@ -28,44 +25,57 @@ func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, 
 	return all[0], nil
 }
 
-// Usages is Usage of many, which share one wait for what is dirty. Only then does the time of a
-// volume's last change tell of all changes: two writes within a tick of the kernel's clock have one time.
+// Usages is Usage of many, which share one wait for what is dirty.
 func (d *driver) Usages(ctx context.Context, volumes []snapshot.Volume) ([]snapshot.Usage, error) {
-	if slices.ContainsFunc(volumes, func(v snapshot.Volume) bool { return !v.Sealed }) {
-		if err := d.fs.Sync(); err != nil {
-			return nil, translate(err, "btrfs: usage")
-		}
-	}
 	usages := make([]snapshot.Usage, len(volumes))
-	for i, v := range volumes {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		var err error
-		if usages[i], err = d.usage(v); err != nil {
-			return nil, translate(err, "btrfs: usage of volume %d", v.ID)
-		}
-	}
-	return usages, nil
+	err := d.eachWrittenOut(ctx, volumes, func(i int, s, origin btrfsvol.Subvolume) error {
+		added, err := d.fs.UsageSince(s.ID, since(s, origin))
+		usages[i] = snapshot.Usage{Added: int64(added.Total()), Exact: true}
+		return err
+	})
+	return usages, err
 }
 
-func (d *driver) usage(v snapshot.Volume) (snapshot.Usage, error) {
-	s, err := d.fs.Stat(pathOf(v.ID))
-	if err != nil {
-		return snapshot.Usage{}, err
-	}
-	origin, err := d.originOf(v)
-	if err != nil {
-		return snapshot.Usage{}, err
-	}
-	referenced, known := d.counts.of(s, origin)
-	if !known {
-		if referenced, err = d.count(s, origin); err != nil {
-			return snapshot.Usage{}, err
+// Referenced counts extents as Usage does. It costs the time of all the volume's files where these were
+// changed since it was last asked, and next to nothing where they were not.
+func (d *driver) Referenced(ctx context.Context, volumes ...snapshot.Volume) ([]int64, error) {
+	all := make([]int64, len(volumes))
+	err := d.eachWrittenOut(ctx, volumes, func(i int, s, origin btrfsvol.Subvolume) (err error) {
+		referenced, known := d.counts.of(s, origin)
+		if !known {
+			referenced, err = d.count(s, origin)
+		}
+		all[i] = int64(referenced)
+		return err
+	})
+	return all, err
+}
+
+// eachWrittenOut hands volumes and their origins to fn, after what was dirty in them was waited for. Only then does the time of
+// a volume's last change tell of all changes: two writes within a tick of the kernel's clock have one time.
+func (d *driver) eachWrittenOut(ctx context.Context, volumes []snapshot.Volume, fn func(i int, s, origin btrfsvol.Subvolume) error) error {
+	if slices.ContainsFunc(volumes, func(v snapshot.Volume) bool { return !v.Sealed }) {
+		if err := d.fs.Sync(); err != nil {
+			return translate(err, "btrfs: usage")
 		}
 	}
-	added, err := d.fs.UsageSince(s.ID, since(s, origin))
-	return snapshot.Usage{Referenced: int64(referenced), Added: int64(added.Total()), Exact: true}, err
+	for i, v := range volumes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s, err := d.fs.Stat(pathOf(v.ID))
+		if err != nil {
+			return translate(err, "btrfs: usage of volume %d", v.ID)
+		}
+		origin, err := d.originOf(v)
+		if err == nil {
+			err = fn(i, s, origin)
+		}
+		if err != nil {
+			return translate(err, "btrfs: usage of volume %d", v.ID)
+		}
+	}
+	return nil
 }
 
 // count goes through all files of a volume, or through its origin's where those are the same: then the next

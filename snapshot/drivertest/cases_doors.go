@@ -317,7 +317,7 @@ func filling(t *testing.T, e *env) {
 	e.ok(err)
 	require.Equal(t, snapshot.KindLayer, in.Kind)
 	require.True(t, in.Volume.Sealed)
-	require.Positive(t, e.usage("a").Referenced)
+	require.Positive(t, e.referenced("a"))
 	require.Equal(t, []string{"/layer-1 D", "/new A"}, e.differences("b", "a"))
 	e.knowsSum("a", "b")
 	e.in("b", func(dir string) { e.missing(dir, "layer-1") })

@@ -310,7 +310,7 @@ func sizeLimit(t *testing.T, e *env) {
 			e.ok(fill(filepath.Join(dir, "fits again"), size/8))
 		})
 	}
-	require.Less(t, e.usage("one").Referenced, size+e.f.WriteOverhead)
+	require.Less(t, e.referenced("one"), size+e.f.WriteOverhead)
 }
 
 func largerThanBase(t *testing.T, e *env) {

@@ -118,8 +118,15 @@ func (e *env) usage(name string) snapshot.Usage {
 	u, err := e.s.Usage(e.ctx(), name)
 	require.NoError(e.t, err)
 	require.GreaterOrEqual(e.t, u.Added, int64(0))
-	require.GreaterOrEqual(e.t, u.Referenced, int64(0))
 	return u
+}
+
+func (e *env) referenced(name string) int64 {
+	e.t.Helper()
+	all, err := e.s.Referenced(e.ctx(), name)
+	require.NoError(e.t, err)
+	require.Len(e.t, all, 1)
+	return all[name]
 }
 
 func (e *env) used() int64 {

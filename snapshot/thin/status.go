@@ -40,7 +40,27 @@ func (d *driver) usage(ctx context.Context, m *metadata.View, v snapshot.Volume)
 			added, err = dev.Mapped, nil
 		}
 	}
-	return snapshot.Usage{Referenced: d.bytes(dev.Mapped), Added: d.bytes(added), Exact: true}, err
+	return snapshot.Usage{Added: d.bytes(added), Exact: true}, err
+}
+
+// Referenced reads how many blocks each thin device maps.
+func (d *driver) Referenced(ctx context.Context, volumes ...snapshot.Volume) ([]int64, error) {
+	var all []int64
+	err := d.pool.Glance(ctx, func(m *metadata.View) error {
+		all = all[:0]
+		for _, v := range volumes {
+			dev, err := m.Device(ctx, d.inMetadata(v.ID))
+			if err != nil {
+				return fmt.Errorf("counting what volume %d refers to: %w", v.ID, err)
+			}
+			all = append(all, d.bytes(dev.Mapped))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	return all, nil
 }
 
 func (d *driver) bytes(n dm.Blocks) int64 { return int64(uint64(n) * d.config.Pool.BlockSize.Bytes()) }

@@ -19,22 +19,40 @@ func (d *driver) Usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, 
 }
 
 func (d *driver) usage(ctx context.Context, v snapshot.Volume) (snapshot.Usage, error) {
-	of := d.root.seal(v.ID)
-	if !v.Sealed {
-		of = d.root.volume(v.ID)
-		if err := d.writeOut(v.ID); err != nil {
-			return snapshot.Usage{}, err
-		}
-		if err := d.zfs.Sync(ctx, string(d.root)); err != nil {
-			return snapshot.Usage{}, err
-		}
-	}
-	details, err := d.zfs.Get(ctx, of)
+	of, err := d.writtenOut(ctx, v)
 	if err != nil {
 		return snapshot.Usage{}, err
 	}
 	added, err := d.added(ctx, v, of)
-	return snapshot.Usage{Referenced: int64(details.Referenced), Added: int64(added), Exact: true}, err
+	return snapshot.Usage{Added: int64(added), Exact: true}, err
+}
+
+// Referenced is the pool's own account, as Usage is.
+func (d *driver) Referenced(ctx context.Context, volumes ...snapshot.Volume) ([]int64, error) {
+	all := make([]int64, len(volumes))
+	for i, v := range volumes {
+		of, err := d.writtenOut(ctx, v)
+		if err != nil {
+			return nil, translate(err, "zfs: counting what volume %d refers to", v.ID)
+		}
+		details, err := d.zfs.Get(ctx, of)
+		if err != nil {
+			return nil, translate(err, "zfs: counting what volume %d refers to", v.ID)
+		}
+		all[i] = int64(details.Referenced)
+	}
+	return all, nil
+}
+
+// writtenOut names the dataset or snapshot that has all of a volume, after what was written to it has reached the pool.
+func (d *driver) writtenOut(ctx context.Context, v snapshot.Volume) (string, error) {
+	if v.Sealed {
+		return d.root.seal(v.ID), nil
+	}
+	if err := d.writeOut(v.ID); err != nil {
+		return "", err
+	}
+	return d.root.volume(v.ID), d.zfs.Sync(ctx, string(d.root))
 }
 
 // added is what was written since the origin was sealed. The volume may have been made of a
