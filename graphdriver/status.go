@@ -137,7 +137,7 @@ func (p *Plugin) metadata(ctx context.Context, q request) (any, error) {
 			return nil, err
 		}
 		data["BytesAdded"] = fmt.Sprint(in.Usage.Added)
-		data["BytesReferenced"] = fmt.Sprint(referenced[in.Name])
+		data["BytesReferenced"] = fmt.Sprint(referenced)
 	}
 	return metadata{data}, nil
 }

@@ -169,6 +169,17 @@ type cost struct {
 	Calls   []string
 }
 
+// stat describes snapshots.
+func (f *fixture) stat(names ...string) (list []snapshot.Info) {
+	f.t.Helper()
+	for _, name := range names {
+		in, err := f.s.Stat(ctx, name)
+		require.NoError(f.t, err)
+		list = append(list, in)
+	}
+	return list
+}
+
 func (f *fixture) cost(fn func() error) cost {
 	f.t.Helper()
 	f.kind.Faults.Calls()
@@ -217,8 +228,8 @@ func TestCost(t *testing.T) {
 				_, err := f.s.View(ctx, "v", snapshot.CreateRequest{Parent: im.Layers[0]})
 				return err
 			}),
-			"referenced": f.cost(func() error { _, err := f.s.Referenced(ctx, im.Layers[0], "c"); return err }),
-			"again":      f.cost(func() error { _, err := f.s.Referenced(ctx, im.Layers[0], "v"); return err }),
+			"referenced": f.cost(func() error { _, err := f.s.CountReferenced(ctx, f.stat(im.Layers[0], "c")); return err }),
+			"again":      f.cost(func() error { _, err := f.s.CountReferenced(ctx, f.stat(im.Layers[0], "v")); return err }),
 			"remove":     f.cost(func() error { return f.s.Remove(ctx, "c") }),
 		}
 	}

@@ -1,40 +1,67 @@
 package snapshot
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
 
 // Usage counts what a snapshot occupies now. A layer's was recorded when it was
 // sealed, and a view occupies nothing.
 func (s *Store) Usage(ctx context.Context, name string) (Usage, error) {
-	all, err := s.Usages(ctx, name)
-	return all[name], err
+	in, err := s.countOne(ctx, name, s.CountUsage)
+	return in.Usage, err
 }
 
-// Usages is Usage of several snapshots, in one go where the driver can.
-func (s *Store) Usages(ctx context.Context, names ...string) (map[string]Usage, error) {
-	usages := map[string]Usage{}
-	var asked []string
-	var volumes []Volume
-	for _, name := range names {
-		in, err := s.Stat(ctx, name)
-		switch {
-		case err != nil:
-			return nil, err
-		case in.Kind == KindLayer && in.Volume.Sealed:
-			usages[name] = in.Usage
-		case in.Kind == KindView:
-			usages[name] = Usage{Exact: true}
-		default:
-			asked, volumes = append(asked, name), append(volumes, in.Volume)
+// Referenced counts everything that a snapshot refers to, shared or not, in bytes on the backing store. What a layer refers
+// to is counted when it is first asked for, and recorded. A view owns nothing to refer with: 0.
+func (s *Store) Referenced(ctx context.Context, name string) (int64, error) {
+	in, err := s.countOne(ctx, name, s.CountReferenced)
+	if err != nil {
+		return 0, err
+	}
+	return *in.Referenced, nil
+}
+
+func (s *Store) countOne(ctx context.Context, name string, count func(context.Context, []Info) ([]Info, error)) (Info, error) {
+	in, err := s.Stat(ctx, name)
+	if err != nil {
+		return Info{}, err
+	}
+	list, err := count(ctx, []Info{in})
+	if err != nil {
+		return Info{}, err
+	}
+	if len(list) == 0 {
+		return Info{}, fmt.Errorf("%s %q went while it was counted: %w", in.Kind, name, ErrNotFound)
+	}
+	return list[0], nil
+}
+
+// CountUsage gives the snapshots of a list their Usage of now, in one go where the driver can. What went since it was listed
+// is left out.
+func (s *Store) CountUsage(ctx context.Context, list []Info) ([]Info, error) {
+	return s.countList(ctx, list, func(list []Info) error {
+		var asked []*Info
+		var volumes []Volume
+		for i := range list {
+			switch in := &list[i]; {
+			case in.Kind == KindView:
+				in.Usage = Usage{Exact: true}
+			case in.Kind == KindContainer || !in.Volume.Sealed:
+				asked, volumes = append(asked, in), append(volumes, in.Volume)
+			}
 		}
-	}
-	counted, err := s.measure(ctx, volumes)
-	for i := range counted {
-		usages[asked[i]] = counted[i]
-	}
-	return usages, err
+		usages, err := s.usages(ctx, volumes)
+		for i, u := range usages {
+			asked[i].Usage = u
+		}
+		return err
+	})
 }
 
-func (s *Store) measure(ctx context.Context, volumes []Volume) ([]Usage, error) {
+func (s *Store) usages(ctx context.Context, volumes []Volume) ([]Usage, error) {
 	if a, ok := s.driver.(UsageCounter); ok && len(volumes) > 1 {
 		return a.Usages(ctx, volumes)
 	}
@@ -49,42 +76,57 @@ func (s *Store) measure(ctx context.Context, volumes []Volume) ([]Usage, error) 
 	return all, nil
 }
 
-// Referenced counts everything that snapshots refer to, shared or not, in bytes on the backing store, by their names. What
-// a layer refers to is counted when it is first asked for, and recorded. A view owns nothing to refer with: 0.
-func (s *Store) Referenced(ctx context.Context, names ...string) (map[string]int64, error) {
-	referenced := map[string]int64{}
-	var asked []Info
-	var volumes []Volume
-	for _, name := range names {
-		in, err := s.Stat(ctx, name)
-		switch {
-		case err != nil:
-			return nil, err
-		case in.Kind == KindView:
-			referenced[name] = 0
-		case in.Referenced != nil:
-			referenced[name] = *in.Referenced
-		default:
-			asked, volumes = append(asked, in), append(volumes, in.Volume)
+// CountReferenced gives the snapshots of a list what they refer to now, as Referenced does, in one go. What went since it was
+// listed is left out.
+func (s *Store) CountReferenced(ctx context.Context, list []Info) ([]Info, error) {
+	return s.countList(ctx, list, func(list []Info) error {
+		var asked []*Info
+		var volumes []Volume
+		for i := range list {
+			switch in := &list[i]; {
+			case in.Kind == KindView:
+				in.Referenced = new(int64)
+			case in.Kind == KindContainer || !in.Volume.Sealed || in.Referenced == nil:
+				asked, volumes = append(asked, in), append(volumes, in.Volume)
+			}
 		}
-	}
-	if len(asked) == 0 {
-		return referenced, nil
-	}
-	counted, err := s.driver.Referenced(ctx, volumes...)
-	if err != nil {
-		return nil, err
-	}
-	var layers []Info
-	for i, in := range asked {
-		referenced[in.Name] = counted[i]
-		if in.Kind == KindLayer && in.Volume.Sealed {
+		if len(volumes) == 0 {
+			return nil
+		}
+		counted, err := s.driver.Referenced(ctx, volumes...)
+		if err != nil {
+			return err
+		}
+		var layers []Info
+		for i, in := range asked {
 			in.Referenced = &counted[i]
-			layers = append(layers, in)
+			if in.Kind == KindLayer && in.Volume.Sealed {
+				layers = append(layers, *in)
+			}
 		}
+		s.recordReferenced(layers)
+		return nil
+	})
+}
+
+// countList has count go through a copy of a list. Where it fails and some of the list is gone by now, it begins again with
+// the rest.
+func (s *Store) countList(ctx context.Context, list []Info, count func([]Info) error) ([]Info, error) {
+	for {
+		counted := slices.Clone(list)
+		err := count(counted)
+		if err == nil {
+			return counted, nil
+		}
+		left := slices.DeleteFunc(slices.Clone(list), func(in Info) bool {
+			now, err := s.Stat(ctx, in.Name)
+			return errors.Is(err, ErrNotFound) || err == nil && now.Volume.ID != in.Volume.ID
+		})
+		if len(left) == len(list) {
+			return nil, err
+		}
+		list = left
 	}
-	s.recordReferenced(layers)
-	return referenced, nil
 }
 
 // recordReferenced spares the next who asks the counting. What was counted is true without: a disk that takes no more must
@@ -93,7 +135,7 @@ func (s *Store) recordReferenced(layers []Info) {
 	if len(layers) == 0 {
 		return
 	}
-	_ = s.commit(func(t *tx) error {
+	_ = s.commitLazily(func(t *tx) error {
 		for _, counted := range layers {
 			in, err := t.snapshot(counted.Name)
 			if err != nil || in.Volume != counted.Volume { // gone, or another by now

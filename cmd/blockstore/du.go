@@ -73,14 +73,10 @@ func du(ctx context.Context, s *snapshot.Store) (duOut, error) {
 	if err != nil {
 		return duOut{}, err
 	}
-	if err := measure(ctx, s, have.list); err != nil {
-		return duOut{}, err
+	list, err := s.CountUsage(ctx, have.list)
+	if err == nil {
+		list, err = s.CountReferenced(ctx, list)
 	}
-	names := make([]string, len(have.list))
-	for i, in := range have.list {
-		names[i] = in.Name
-	}
-	referenced, err := s.Referenced(ctx, names...)
 	if err != nil {
 		return duOut{}, err
 	}
@@ -88,29 +84,13 @@ func du(ctx context.Context, s *snapshot.Store) (duOut, error) {
 	if err != nil {
 		return duOut{}, err
 	}
-	out := countSpace(have.list, have.images, referenced)
+	out := countSpace(list, have.images)
 	out.Backing = st.Data
 	return out, nil
 }
 
-// measure counts what snapshots occupy now, in one go.
-func measure(ctx context.Context, s *snapshot.Store, list []snapshot.Info) error {
-	names := make([]string, len(list))
-	for i, in := range list {
-		names[i] = in.Name
-	}
-	usage, err := s.Usages(ctx, names...)
-	if err != nil {
-		return err
-	}
-	for i := range list {
-		list[i].Usage = usage[list[i].Name]
-	}
-	return nil
-}
-
-// countSpace is the arithmetic of du, with what each snapshot refers to by its name.
-func countSpace(list []snapshot.Info, images []snapshot.Image, referenced map[string]int64) duOut {
+// countSpace is the arithmetic of du.
+func countSpace(list []snapshot.Info, images []snapshot.Image) duOut {
 	out := duOut{Layers: []duRow{}, Images: []duRow{}, Containers: []duRow{}, Exact: true}
 	tops := map[string][]string{}
 	users := map[string]int{}
@@ -129,7 +109,7 @@ func countSpace(list []snapshot.Info, images []snapshot.Image, referenced map[st
 		}
 		u := in.Usage
 		usage[in.Name] = u
-		row := duRow{in.Name, u.Added, max(0, referenced[in.Name]-u.Added), u.Exact, tops[in.Name]}
+		row := duRow{in.Name, u.Added, max(0, *in.Referenced-u.Added), u.Exact, tops[in.Name]}
 		out.Total += u.Added
 		out.Exact = out.Exact && u.Exact
 		if in.Kind == snapshot.KindLayer {

@@ -106,7 +106,8 @@ func (g going) layers(list []snapshot.Info, images []snapshot.Image) {
 func freed(ctx context.Context, s *snapshot.Store, list []snapshot.Info, g going) (freedOut, error) {
 	out := freedOut{Exact: true, Layers: []string{}, Containers: []string{}}
 	list = slices.DeleteFunc(list, func(in snapshot.Info) bool { return !g.gone[in.Name] })
-	if err := measure(ctx, s, list); err != nil {
+	list, err := s.CountUsage(ctx, list)
+	if err != nil {
 		return out, err
 	}
 	var ids []snapshot.VolumeID
@@ -129,7 +130,6 @@ func freed(ctx context.Context, s *snapshot.Store, list []snapshot.Info, g going
 		out.Freed = added
 		return out, nil
 	}
-	var err error
 	out.Freed, err = accountant.Freed(ctx, ids...)
 	out.Exact = true
 	return out, err

@@ -29,10 +29,11 @@ func (a *app) imageTree(ctx context.Context, s *snapshot.Store) error {
 	if err != nil {
 		return err
 	}
-	if err := measure(ctx, s, have.list); err != nil {
+	list, err := s.CountUsage(ctx, have.list)
+	if err != nil {
 		return err
 	}
-	roots := buildTree(have.list, have.images)
+	roots := buildTree(list, have.images)
 	return a.emit(roots, func(w io.Writer) {
 		drawTree(w, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(roots, have.docker))
 	})

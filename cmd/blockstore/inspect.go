@@ -106,7 +106,7 @@ func inspectContainer(ctx context.Context, s *snapshot.Store, in snapshot.Info) 
 		if err != nil {
 			return inspected{}, err
 		}
-		in.Referenced = new(referenced[in.Name])
+		in.Referenced = &referenced
 	}
 	docker, err := viewDocker(ctx, s)
 	if err != nil {
@@ -145,18 +145,17 @@ func inspectImage(ctx context.Context, s *snapshot.Store, im snapshot.Image) (in
 	out := &inspectedImage{
 		ID: string(im.ID), Refs: orEmpty(im.Refs), Created: im.Created, Config: im.Config, Layers: []snapshot.Info{},
 	}
-	referenced, err := s.Referenced(ctx, im.Layers...)
-	if err != nil {
-		return inspected{}, err
-	}
 	for _, name := range im.Layers {
 		l, err := s.Stat(ctx, name)
 		if err != nil {
 			return inspected{}, err
 		}
-		l.Referenced = new(referenced[name])
 		out.Layers = append(out.Layers, l)
 		out.Size += l.Usage.Added
+	}
+	var err error
+	if out.Layers, err = s.CountReferenced(ctx, out.Layers); err != nil {
+		return inspected{}, err
 	}
 	return inspected{Type: "image", Image: out}, nil
 }

@@ -19,25 +19,25 @@ const (
 	d3 = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 )
 
-// someStore is two images of three layers, one container and one view, and what they refer to.
-func someStore() ([]snapshot.Info, []snapshot.Image, map[string]int64) {
+// someStore is two images of three layers, one container and one view.
+func someStore() ([]snapshot.Info, []snapshot.Image) {
 	exact := func(added int64) snapshot.Usage { return snapshot.Usage{Added: added, Exact: true} }
 	list := []snapshot.Info{
-		{Name: "web", Kind: snapshot.KindContainer, Parent: d2, Usage: exact(10)},
-		{Name: d1, Kind: snapshot.KindLayer, DiffID: d1, Usage: exact(100)},
-		{Name: d2, Kind: snapshot.KindLayer, Parent: d1, DiffID: d2, Usage: exact(200)},
-		{Name: d3, Kind: snapshot.KindLayer, Parent: d1, DiffID: d3, Usage: exact(30)},
+		{Name: "web", Kind: snapshot.KindContainer, Parent: d2, Usage: exact(10), Referenced: new(int64(310))},
+		{Name: d1, Kind: snapshot.KindLayer, DiffID: d1, Usage: exact(100), Referenced: new(int64(100))},
+		{Name: d2, Kind: snapshot.KindLayer, Parent: d1, DiffID: d2, Usage: exact(200), Referenced: new(int64(300))},
+		{Name: d3, Kind: snapshot.KindLayer, Parent: d1, DiffID: d3, Usage: exact(30), Referenced: new(int64(130))},
 		{Name: "look", Kind: snapshot.KindView, Parent: d2},
 	}
 	images := []snapshot.Image{
 		{ID: "sha256:a", Layers: []string{d1, d2}, Refs: []string{"b:1", "a:1"}},
 		{ID: d3, Layers: []string{d1, d3}},
 	}
-	return list, images, map[string]int64{"web": 310, d1: 100, d2: 300, d3: 130, "look": 0}
+	return list, images
 }
 
 func TestTree(t *testing.T) {
-	list, images, _ := someStore()
+	list, images := someStore()
 	var b bytes.Buffer
 	drawTree(&b, []string{"LAYER", "ADDED", "IMAGES"}, treeLeaves(buildTree(list, images), dockerView{}))
 	require.Equal(t, strings.TrimLeft(`
@@ -87,10 +87,10 @@ func TestCountSpace(t *testing.T) {
 }
 
 func TestWriteDUSaysWhatIsNotExact(t *testing.T) {
-	list, images, referenced := someStore()
+	list, images := someStore()
 	list[0].Usage.Exact = false
 	var b bytes.Buffer
-	writeDU(&b, countSpace(list, images, referenced), dockerView{})
+	writeDU(&b, countSpace(list, images), dockerView{})
 	require.Contains(t, b.String(), "web         ~10 B")
 	require.Contains(t, b.String(), "not counted")
 }

@@ -56,7 +56,7 @@ func (a *app) ps(ctx context.Context, s *snapshot.Store, size, quiet bool) error
 		return err
 	}
 	if size {
-		if err := measure(ctx, s, list); err != nil {
+		if list, err = s.CountUsage(ctx, list); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -105,7 +104,7 @@ func (a *app) top(ctx context.Context, o topOptions) error {
 	for before := (*topLook)(nil); ; {
 		var now *topLook
 		err := a.withStore(ctx, func(s *snapshot.Store) (err error) {
-			now, err = lookAtAll(ctx, s)
+			now, err = look(ctx, s)
 			return err
 		})
 		if ctx.Err() != nil {
@@ -166,17 +165,6 @@ type topSeen struct {
 	io     snapshot.IO
 }
 
-// lookAtAll looks again when a container goes meanwhile.
-func lookAtAll(ctx context.Context, s *snapshot.Store) (l *topLook, err error) {
-	const tries = 5
-	for range tries {
-		if l, err = look(ctx, s); !errors.Is(err, snapshot.ErrNotFound) {
-			break
-		}
-	}
-	return l, err
-}
-
 func look(ctx context.Context, s *snapshot.Store) (*topLook, error) {
 	d := s.Driver()
 	meter, ok := d.(snapshot.Meter)
@@ -206,7 +194,7 @@ func look(ctx context.Context, s *snapshot.Store) (*topLook, error) {
 			used = append(used, in)
 		}
 	}
-	if err := measure(ctx, s, used); err != nil {
+	if used, err = s.CountUsage(ctx, used); err != nil {
 		return nil, err
 	}
 	if l.backing, err = d.Status(ctx); err != nil {

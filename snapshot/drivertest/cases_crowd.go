@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,7 @@ func crowdCases() []testCase {
 		{name: "MountersOfOneLayer", run: mountersOfOneLayer},
 		{name: "CommitsAtOnce", run: commitsAtOnce},
 		{name: "GCWhileLoading", run: gcWhileLoading},
+		{name: "CountedWhileOthersGo", run: countedWhileOthersGo},
 	}
 }
 
@@ -187,4 +189,42 @@ func gcWhileLoading(t *testing.T, e *env) {
 	_, err := e.s.GC(e.ctx())
 	require.NoError(t, err)
 	require.Empty(t, e.names())
+}
+
+// countedWhileOthersGo: whoever counts all that there is gets an answer, however many come and go meanwhile.
+func countedWhileOthersGo(t *testing.T, e *env) {
+	layer := e.layer("", func(dir string) { e.write(dir, "f", "f") })
+	e.create("stays", layer.Name)
+	rounds := e.f.scaled(8, 3)
+	e.parallel(8, func(i int) error {
+		for r := range rounds {
+			if i < 6 {
+				name := fmt.Sprintf("c-%d-%d", i, r)
+				if _, err := e.s.Create(e.ctx(), name, snapshot.CreateRequest{Parent: layer.Name}); err != nil {
+					return err
+				}
+				if err := e.s.Remove(e.ctx(), name); err != nil {
+					return err
+				}
+				continue
+			}
+			list, err := e.s.List(e.ctx())
+			if err == nil {
+				list, err = e.s.CountUsage(e.ctx(), list)
+			}
+			if err == nil {
+				list, err = e.s.CountReferenced(e.ctx(), list)
+			}
+			if err != nil {
+				return err
+			}
+			for _, name := range []string{layer.Name, "stays"} {
+				if !slices.ContainsFunc(list, func(in snapshot.Info) bool { return in.Name == name && in.Referenced != nil }) {
+					return fmt.Errorf("%s was not counted", name)
+				}
+			}
+		}
+		return nil
+	})
+	require.ElementsMatch(t, []string{layer.Name, "stays"}, e.names())
 }
