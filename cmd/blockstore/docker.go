@@ -20,6 +20,8 @@ const dockerPrefix = "docker/"
 type dockerView struct {
 	inv    dockerroot.Inventory
 	titles map[string]string // by the store's name
+	// containers are what Docker knows of its containers, by the store's names of their snapshots.
+	containers map[string]*dockerContainer
 	// images are Docker's as if they were the store's.
 	images []snapshot.Image
 }
@@ -29,8 +31,9 @@ func viewDocker(ctx context.Context, s *snapshot.Store) (dockerView, error) {
 	if err != nil {
 		return dockerView{}, err
 	}
-	v := dockerView{inv: inv, titles: map[string]string{}}
+	v := dockerView{inv: inv, titles: map[string]string{}, containers: map[string]*dockerContainer{}}
 	for _, c := range inv.Containers {
+		v.containers[graphdriver.Name(c.Layer)] = &dockerContainer{ID: c.ID, Name: c.Name, Image: c.Image}
 		v.titles[graphdriver.Name(c.Layer)] = dockerPrefix + containerTitle(c)
 		v.titles[graphdriver.Name(c.Init)] = dockerPrefix + containerTitle(c) + "-init"
 	}
@@ -65,14 +68,7 @@ func (v dockerView) title(name string) string {
 }
 
 // container is what Docker knows of a container's snapshot, nil for others.
-func (v dockerView) container(name string) *dockerContainer {
-	for _, c := range v.inv.Containers {
-		if graphdriver.Name(c.Layer) == name {
-			return &dockerContainer{ID: c.ID, Name: c.Name, Image: c.Image}
-		}
-	}
-	return nil
-}
+func (v dockerView) container(name string) *dockerContainer { return v.containers[name] }
 
 // dockerContainer is a container as Docker knows it, in JSON.
 type dockerContainer struct {
