@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"blockstore.dev/blockstore/ioctl"
+	"blockstore.dev/blockstore/snapshot/mount"
 )
 
 // reapLimit bounds the wait for the tests' last processes to end.
@@ -42,9 +42,9 @@ func takeTraces() (traces, error) {
 			found["device-mapper device "+strings.TrimSpace(string(text))] = true
 		}
 	}
-	mounted, err := mounts()
+	mounted, err := mount.Table()
 	for _, m := range mounted {
-		found["mount "+m.dir+" of "+m.shown+" of "+m.source] = true
+		found["mount "+strings.Join([]string{m.Target, "of", m.Root, "of", m.Type, m.Source, m.SuperOptions}, " ")] = true
 	}
 	return found, err
 }
@@ -64,30 +64,10 @@ func loops() ([]loop, error) {
 	return found, err
 }
 
-// mount is a line of mountinfo: what is mounted where. shown is a path from the file system's root.
-type mount struct{ dir, shown, source string }
-
-// of says whether something is mounted below a directory of the tests', or what is mounted elsewhere lies in it. Where a file
-// system is mounted on the way there, what is shown begins behind that: the directory's own name is nobody else's.
-func (m mount) of(dir string) bool {
-	return strings.HasPrefix(m.dir, dir+"/") || strings.Contains(m.shown+"/", "/"+filepath.Base(dir)+"/")
-}
-
-func mounts() ([]mount, error) {
-	info, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	defer info.Close()
-	var found []mount
-	lines := bufio.NewScanner(info)
-	for lines.Scan() {
-		// proc(5): the fourth field is what is shown, the fifth the mount point; type, source and options follow " - ".
-		fields := strings.Fields(lines.Text())
-		_, source, _ := strings.Cut(lines.Text(), " - ")
-		found = append(found, mount{dir: fields[4], shown: fields[3], source: source})
-	}
-	return found, lines.Err()
+// lies says whether a mount is below a directory of the tests', or shows elsewhere what lies in it. Where a file system is mounted
+// on the way there, what is shown begins behind that: the directory's own name is nobody else's.
+func lies(m mount.Entry, dir string) bool {
+	return strings.HasPrefix(m.Target, dir+"/") || strings.Contains(m.Root+"/", "/"+filepath.Base(dir)+"/")
 }
 
 // sweep removes a directory of the tests', if it was made, mounts in it and of it first: what is mounted
@@ -96,14 +76,14 @@ func sweep(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	mounted, err := mounts()
+	mounted, err := mount.Table()
 	if err != nil {
 		return err
 	}
 	for _, m := range slices.Backward(mounted) {
-		if m.of(dir) {
-			if err := unix.Unmount(m.dir, unix.MNT_DETACH); err != nil {
-				return fmt.Errorf("unmounting %s, so %s stays: %w", m.dir, dir, err)
+		if lies(m, dir) {
+			if err := unix.Unmount(m.Target, unix.MNT_DETACH); err != nil {
+				return fmt.Errorf("unmounting %s, so %s stays: %w", m.Target, dir, err)
 			}
 		}
 	}
