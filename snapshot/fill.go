@@ -49,12 +49,12 @@ func (s *Store) beginFill(name string) (Info, error) {
 	return in, err
 }
 
-func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Applied, error) {
-	most, err := s.room(in)
+func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (applied layertar.Applied, err error) {
+	below, err := s.below(in)
 	if err != nil {
-		return layertar.Applied{}, err
+		return applied, err
 	}
-	applied, frozen, err := s.applyTo(ctx, in.Volume, r, most)
+	applied, frozen, err := s.applyTo(ctx, in.Volume, r, room(in, below))
 	if err != nil {
 		return applied, err
 	}
@@ -62,11 +62,20 @@ func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Appl
 	in.Kind, in.Filling, in.NoTar, in.Scratch = KindLayer, false, true, false
 	in.DiffID, in.TarSize = applied.DiffID, applied.TarBytes
 	in.Created, in.Updated = frozen, frozen
-	in.Volume.Sealed, err = s.vols.sealIdle(in.Volume.ID, func() error { return noSpace(s.driver.Seal(ctx, in.Volume)) })
+	var spare []VolumeID
+	in.Volume.Sealed, err = s.vols.sealIdle(in.Volume.ID, func() (err error) {
+		spare, err = s.sealWithSpare(ctx, in.Volume, below)
+		return err
+	})
 	if err != nil {
 		return applied, fmt.Errorf("sealing: %w", err)
 	}
 	failpoint.Hit("fill.sealed")
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.abandon(ctx, spare))
+		}
+	}()
 	if in.Usage, err = s.driver.Usage(ctx, in.Volume); err != nil {
 		return applied, fmt.Errorf("counting its bytes: %w", err)
 	}
@@ -76,10 +85,12 @@ func (s *Store) fill(ctx context.Context, in Info, r FillRequest) (layertar.Appl
 		}
 		return t.put(bucketSnapshots, in.Name, in)
 	})
-	if err == nil {
-		failpoint.Hit("fill.committed")
+	if err != nil {
+		return applied, err
 	}
-	return applied, err
+	failpoint.Hit("fill.committed")
+	s.giveSpare(in, below, spare)
+	return applied, nil
 }
 
 // Apply unpacks a layer tar into a container, which stays one, and writes it out. It
@@ -94,22 +105,19 @@ func (s *Store) Apply(ctx context.Context, name string, r FillRequest) (layertar
 	if in.Kind != KindContainer || in.Filling {
 		return layertar.Applied{}, fmt.Errorf("unpacking into %s %q: only containers, and those that were never filled, can be written to: %w", in.Kind, name, ErrInvalid)
 	}
-	most, err := s.room(in)
+	below, err := s.below(in)
 	if err != nil {
 		return layertar.Applied{}, err
 	}
-	applied, _, err := s.applyTo(ctx, in.Volume, r, most)
+	applied, _, err := s.applyTo(ctx, in.Volume, r, room(in, below))
 	if err != nil {
 		return applied, fmt.Errorf("unpacking into %q: %w", name, err)
 	}
 	return applied, nil
 }
 
-// room is how many bytes of files a container can take at most.
-func (s *Store) room(in Info) (int64, error) {
-	below, err := s.below(in)
-	return max(in.Volume.Size-below, 1), err
-}
+// room is how many bytes of files a container can take at most on layers that hold below.
+func room(in Info, below int64) int64 { return max(in.Volume.Size-below, 1) }
 
 // applyTo unpacks a tar into a volume and writes it out: sealing does that only
 // where nobody else has the volume mounted. It says when the last file was

@@ -134,9 +134,7 @@ func (s *Store) freezeAs(ctx context.Context, in Info, r FreezeRequest) (_ Info,
 	if !in.Volume.Sealed {
 		s.vols.refuseWriters(in.Volume.ID)
 	}
-	if len(spare) > 0 {
-		s.spares.give(CreateOptions{Origin: in.Volume, Size: in.Volume.Size, OriginBytes: below + in.Usage.Added}, spare[0])
-	}
+	s.giveSpare(in, below, spare)
 	return in, nil
 }
 
@@ -150,7 +148,7 @@ func (s *Store) sealWithSpare(ctx context.Context, v Volume, below int64) (spare
 			err = d.SealBelow(ctx, v, ids[0], below)
 		}
 		if err == nil {
-			failpoint.Hit("freeze.spare")
+			failpoint.Hit("seal.spare")
 			return ids, nil
 		}
 		if err := s.abandon(ctx, ids); err != nil {
@@ -162,6 +160,13 @@ func (s *Store) sealWithSpare(ctx context.Context, v Volume, below int64) (spare
 		// There may be room for the layer and none for another volume.
 	}
 	return nil, noSpace(s.driver.Seal(ctx, v))
+}
+
+// giveSpare hands over what sealWithSpare made on top of a layer that is committed by now.
+func (s *Store) giveSpare(in Info, below int64, spare []VolumeID) {
+	if len(spare) > 0 {
+		s.spares.give(CreateOptions{Origin: in.Volume, Size: in.Volume.Size, OriginBytes: below + in.Usage.Added}, spare[0])
+	}
 }
 
 // unseal makes containers writable again that were sealed and did not become layers.

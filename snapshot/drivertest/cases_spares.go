@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ func spareCases() []testCase {
 		{name: "SparesAreFew", run: sparesAreFew},
 		{name: "SparesInACrowd", run: sparesInACrowd},
 		{name: "SpareOfACommit", run: spareOfACommit},
+		{name: "SpareOfAFill", run: spareOfAFill, own: true},
 	}
 }
 
@@ -195,10 +197,16 @@ func sparesInACrowd(t *testing.T, e *env) {
 
 // spareOfACommit: where sealing and a snapshot together wait less for the disk, each layer of a
 // chain comes with the volume that is gone on with.
-func spareOfACommit(t *testing.T, e *env) {
+// needStacker skips a case about the spares that are made by the way.
+func needStacker(t *testing.T, e *env) {
+	t.Helper()
 	if _, ok := e.s.Driver().(snapshot.Stacker); !ok {
 		t.Skip("the driver makes no volume on top of one that it seals")
 	}
+}
+
+func spareOfACommit(t *testing.T, e *env) {
+	needStacker(t, e)
 	e.s.KeepSpares()
 	parent, text := "", strings.Repeat("x", 8<<20)
 	for i := range 3 {
@@ -237,6 +245,43 @@ func spareOfACommit(t *testing.T, e *env) {
 	e.ok(err)
 	require.Equal(t, 1, e.s.Spares().Ready)
 	e.remove("top", "layer 2", "layer 1", "layer 0")
+	require.Zero(t, e.s.Spares().Ready, "a spare goes with its layer")
+	require.Empty(t, e.volumes())
+	e.clean()
+}
+
+// spareOfAFill: who unpacks layer after layer, as Docker does, finds each one's volume made with the seal of the one below.
+func spareOfAFill(t *testing.T, e *env) {
+	needStacker(t, e)
+	e.s.KeepSpares()
+	before, parent := e.s.Spares(), ""
+	for i := range 3 {
+		name := fmt.Sprint("layer ", i)
+		e.create(name, parent)
+		require.Zero(t, e.s.Spares().Ready, "layer %d took the spare of the one below", i)
+		_, err := e.s.Fill(e.ctx(), name, snapshot.FillRequest{Tar: bytes.NewReader(simpleTar(i))})
+		e.ok(err)
+		require.Equal(t, 1, e.s.Spares().Ready)
+		e.clean()
+		parent = name
+	}
+	require.EqualValues(t, 2, e.s.Spares().Taken-before.Taken)
+	e.create("broken", parent)
+	_, err := e.s.Fill(e.ctx(), "broken", snapshot.FillRequest{Tar: strings.NewReader("no tar")})
+	require.ErrorIs(t, err, snapshot.ErrInvalid)
+	require.Zero(t, e.s.Spares().Ready, "what was not committed leaves none")
+	e.remove("broken")
+
+	e.create("c", parent)
+	require.Empty(t, e.differences("c", parent))
+	e.in("c", func(dir string) {
+		for i := range 3 {
+			require.Equal(t, fmt.Sprint("of layer ", i), e.read(dir, fmt.Sprint("layer-", i)))
+		}
+		e.write(dir, "own", "of c")
+	})
+	require.Equal(t, []string{"/own A"}, e.differences("c", parent))
+	e.remove("c", "layer 2", "layer 1", "layer 0")
 	require.Zero(t, e.s.Spares().Ready, "a spare goes with its layer")
 	require.Empty(t, e.volumes())
 	e.clean()

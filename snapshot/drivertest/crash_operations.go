@@ -125,8 +125,9 @@ func operations() []operation {
 			undo:   func(e *env) { e.remove("new", "spare"); makeSpare(e) },
 		},
 		{
-			name: "Fill",
+			name: "Fill", // which makes the next volume by the way, where the driver can
 			do: func(e *env) error {
+				e.s.KeepSpares()
 				if e.has("spare") { // it may be filled already, or by half
 					e.remove("spare")
 				}
@@ -134,7 +135,7 @@ func operations() []operation {
 				return second(e.s.Fill(e.ctx(), "spare", snapshot.FillRequest{Tar: bytes.NewReader(simpleTar(3))}))
 			},
 			done: func(e *env) bool { return e.isFilled("spare", simpleTar(3)) },
-			undo: func(e *env) { e.remove("spare"); makeSpare(e) },
+			undo: func(e *env) { e.remove("spare"); makeSpare(e); e.reopen() },
 		},
 		{
 			name:   "Compare",
