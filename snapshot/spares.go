@@ -15,7 +15,7 @@ const (
 	sparesEach  = 8   // made of one origin
 	sparesKinds = 8   // origins that spares are made of, the last used ones, and as many that are not used often
 	sparesUses  = 2   // creations after which an origin is one of them: a pull makes one on each layer
-	sparesMost  = 32  // in total
+	sparesMost  = 32  // in total, beside one of each that has no other
 	sparesIdle  = 100 // creations without one of an origin, after which its spares make room for those of another
 )
 
@@ -137,7 +137,11 @@ func (p *spares) start(k *spareKind, inPause bool) {
 	if !p.on || !k.often() || k.making != nil {
 		return
 	}
-	if n := min(failpoint.Most(sparesEach)-len(k.ready), sparesMost-p.count()); n > 0 {
+	n := min(failpoint.Most(sparesEach)-len(k.ready), sparesMost-p.count())
+	if len(k.ready) == 0 { // where others have all, it goes from one to the next
+		n = max(n, 1)
+	}
+	if n > 0 {
 		k.making = make(chan struct{})
 		p.makers.Go(func() { p.make(k, n, inPause) })
 	}
@@ -182,12 +186,14 @@ func (p *spares) prepare(k *spareKind) {
 func (p *spares) give(o CreateOptions, id VolumeID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.on && p.count() < sparesMost {
+	if p.on {
 		k := p.kind(o)
 		k.last = p.taken + p.missed
-		k.ready = append(k.ready, spare{id: id})
 		p.trim()
-		return
+		if len(k.ready) == 0 || p.count() < sparesMost {
+			k.ready = append(k.ready, spare{id: id})
+			return
+		}
 	}
 	p.makers.Go(func() { _ = p.store.abandon(context.Background(), []VolumeID{id}) }) // what fails goes at the next open
 }

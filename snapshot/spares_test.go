@@ -75,7 +75,8 @@ func TestSparesOutliveAPull(t *testing.T) {
 	require.True(t, f.container(layer))
 }
 
-// TestSparesMakeRoom: what nobody has used for a while gives way where there is no room for more, and no sooner.
+// TestSparesMakeRoom: where there is no room for more, a layer has one at a time, and what nobody has used for a while gives
+// way, no sooner.
 func TestSparesMakeRoom(t *testing.T) {
 	f := newFixture(t)
 	f.s.KeepSpares()
@@ -83,14 +84,20 @@ func TestSparesMakeRoom(t *testing.T) {
 	for i := range 5 {
 		layers = append(layers, f.load(fmt.Sprint("image ", i), 1+i).Layers[0])
 	}
-	full := layers[:4]
-	for _, layer := range full {
+	const full = 32
+	for _, layer := range layers[:4] {
 		f.hot(layer)
 	}
-	for range 90 {
-		require.False(t, f.container(layers[4]), "there is no room")
+	require.Equal(t, full, f.s.Spares().Ready)
+	require.False(t, f.container(layers[4]))
+	require.False(t, f.container(layers[4]), "it is used often from here on")
+	for range 80 {
+		require.Eventually(t, func() bool { return f.s.Spares().Ready == full+1 }, 20*time.Second, time.Millisecond, "one, and no more")
+		require.True(t, f.container(layers[4]))
 	}
-	require.Eventually(t, func() bool { return f.container(layers[4]) }, 20*time.Second, time.Millisecond)
+	for range 30 {
+		f.container(layers[4])
+	}
 	require.False(t, f.container(layers[0]), "it was used the longest time ago")
 	require.True(t, f.container(layers[1]))
 }
