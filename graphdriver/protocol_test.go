@@ -486,6 +486,9 @@ func TestMetadata(t *testing.T) {
 	require.Equal(t, dirdriver.Name, m.Metadata["Driver"])
 	w.must("GetMetadata", request{ID: "base"}, &m)
 	require.Equal(t, "true", m.Metadata["Sealed"])
+	for _, bytes := range []string{"BytesAdded", "BytesReferenced"} {
+		require.Regexp(t, "^[1-9][0-9]*$", m.Metadata[bytes], bytes)
+	}
 	w.put("c")
 	rows := w.rowsByLabel()
 	require.Equal(t, "ok", rows["Health"])

@@ -94,9 +94,12 @@ type Unpacker interface {
 	Close() error
 }
 
-// Usage is what a volume occupies of its own, in bytes on the backing store. It is
-// never negative.
+// Usage is what a volume occupies, in bytes on the backing store. It is never
+// negative.
 type Usage struct {
+	// Referenced is everything that the volume refers to, shared or not; 0 where that was not asked for, see
+	// Store.Referenced.
+	Referenced int64 `json:"referenced"`
 	// Added is what the volume holds beyond its origin.
 	Added int64 `json:"added"`
 	// Exact says whether Added was counted. Where it was not (the size of a tree less
@@ -192,7 +195,8 @@ type Driver interface {
 	Deactivate(ctx context.Context, id VolumeID) error
 
 	// Usage counts what the volume holds beyond its origin; the volume may be active. It costs
-	// what was changed since the origin, not all that is in the volume.
+	// what was changed since the origin, not all that is in the volume, and tells nothing of
+	// what that refers to.
 	Usage(ctx context.Context, v Volume) (Usage, error)
 
 	// Referenced counts everything that each of the volumes refers to, shared or not, in bytes on

@@ -45,10 +45,9 @@ type Info struct {
 	Image digest.Digest `json:"image,omitempty"`
 	// Volume is what the driver knows the snapshot by. A view has its parent's.
 	Volume Volume `json:"volume"`
-	// Usage is recorded when a layer is sealed. For containers ask Store.Usage.
+	// Usage is recorded when a layer is sealed, and what it refers to when somebody first asks Store.Referenced. For
+	// containers ask Store.Usage.
 	Usage Usage `json:"usage"`
-	// Referenced is everything that a layer refers to, in bytes; nil where nobody has asked Store.Referenced yet.
-	Referenced *int64 `json:"referenced,omitempty"`
 	// ChainBytes is what a sealed layer and those below it hold, as Usage.Added counts it; nil where that is not known,
 	// as of layers that were made by an older program or on one that was mounted then.
 	ChainBytes *int64 `json:"chainBytes,omitempty"`

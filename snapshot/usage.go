@@ -21,7 +21,7 @@ func (s *Store) Referenced(ctx context.Context, name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return *in.Referenced, nil
+	return in.Usage.Referenced, nil
 }
 
 func (s *Store) countOne(ctx context.Context, name string, count func(context.Context, []Info) ([]Info, error)) (Info, error) {
@@ -39,26 +39,31 @@ func (s *Store) countOne(ctx context.Context, name string, count func(context.Co
 	return list[0], nil
 }
 
-// CountUsage gives the snapshots of a list their Usage of now, in one go where the driver can. What went since it was listed
-// is left out.
+// CountUsage gives the snapshots of a list their Usage of now, in one go where the driver can. What they refer to is not
+// counted with it. What went since it was listed is left out.
 func (s *Store) CountUsage(ctx context.Context, list []Info) ([]Info, error) {
 	return s.countList(ctx, list, func(list []Info) error {
-		var asked []*Info
-		var volumes []Volume
-		for i := range list {
-			switch in := &list[i]; {
-			case in.Kind == KindView:
-				in.Usage = Usage{Exact: true}
-			case in.Kind == KindContainer || !in.Volume.Sealed:
-				asked, volumes = append(asked, in), append(volumes, in.Volume)
-			}
-		}
+		asked, volumes := uncounted(list, func(Usage) bool { return true })
 		usages, err := s.usages(ctx, volumes)
 		for i, u := range usages {
 			asked[i].Usage = u
 		}
 		return err
 	})
+}
+
+// uncounted are those of a list whose volumes are to be counted, and the volumes: those that may be written to, and layers whose
+// record does not tell. Views own nothing, and all of that is known.
+func uncounted(list []Info, tells func(Usage) bool) (asked []*Info, volumes []Volume) {
+	for i := range list {
+		switch in := &list[i]; {
+		case in.Kind == KindView:
+			in.Usage = Usage{Exact: true}
+		case in.Kind == KindContainer || !in.Volume.Sealed || !tells(in.Usage):
+			asked, volumes = append(asked, in), append(volumes, in.Volume)
+		}
+	}
+	return asked, volumes
 }
 
 func (s *Store) usages(ctx context.Context, volumes []Volume) ([]Usage, error) {
@@ -80,16 +85,7 @@ func (s *Store) usages(ctx context.Context, volumes []Volume) ([]Usage, error) {
 // listed is left out.
 func (s *Store) CountReferenced(ctx context.Context, list []Info) ([]Info, error) {
 	return s.countList(ctx, list, func(list []Info) error {
-		var asked []*Info
-		var volumes []Volume
-		for i := range list {
-			switch in := &list[i]; {
-			case in.Kind == KindView:
-				in.Referenced = new(int64)
-			case in.Kind == KindContainer || !in.Volume.Sealed || in.Referenced == nil:
-				asked, volumes = append(asked, in), append(volumes, in.Volume)
-			}
-		}
+		asked, volumes := uncounted(list, func(u Usage) bool { return u.Referenced != 0 })
 		if len(volumes) == 0 {
 			return nil
 		}
@@ -99,8 +95,8 @@ func (s *Store) CountReferenced(ctx context.Context, list []Info) ([]Info, error
 		}
 		var layers []Info
 		for i, in := range asked {
-			in.Referenced = &counted[i]
-			if in.Kind == KindLayer && in.Volume.Sealed {
+			in.Usage.Referenced = counted[i]
+			if in.Kind == KindLayer && in.Volume.Sealed && counted[i] != 0 {
 				layers = append(layers, *in)
 			}
 		}
@@ -141,7 +137,7 @@ func (s *Store) recordReferenced(layers []Info) {
 			if err != nil || in.Volume != counted.Volume { // gone, or another by now
 				continue
 			}
-			in.Referenced = counted.Referenced
+			in.Usage.Referenced = counted.Usage.Referenced
 			if err := t.put(bucketSnapshots, in.Name, in); err != nil {
 				return err
 			}

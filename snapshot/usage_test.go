@@ -18,28 +18,28 @@ func TestReferenced(t *testing.T) {
 	_, err := f.s.Create(ctx, "c", snapshot.CreateRequest{Parent: im.Layers[1]})
 	require.NoError(t, err)
 	names := []string{im.Layers[0], im.Layers[1], "c"}
-	recorded := func() (all []*int64) {
+	recorded := func() (all []int64) {
 		t.Helper()
 		for _, in := range f.stat(names...) {
-			all = append(all, in.Referenced)
+			all = append(all, in.Usage.Referenced)
 		}
 		return all
 	}
-	require.Equal(t, []*int64{nil, nil, nil}, recorded())
+	require.Equal(t, []int64{0, 0, 0}, recorded())
 	f.kind.Faults.FailAt(1, dirdriver.ErrInjected)
 	_, err = f.s.CountReferenced(ctx, f.stat(names...))
 	require.ErrorIs(t, err, dirdriver.ErrInjected)
 	_, err = f.s.Referenced(ctx, "nobody")
 	require.ErrorIs(t, err, snapshot.ErrNotFound)
-	require.Equal(t, []*int64{nil, nil, nil}, recorded())
+	require.Equal(t, []int64{0, 0, 0}, recorded())
 
 	first, err := f.s.CountReferenced(ctx, f.stat(names...))
 	require.NoError(t, err)
-	lower, upper, container := *first[0].Referenced, *first[1].Referenced, *first[2].Referenced
+	lower, upper, container := first[0].Usage.Referenced, first[1].Usage.Referenced, first[2].Usage.Referenced
 	require.Positive(t, lower)
 	require.Greater(t, upper, lower)
 	require.Equal(t, upper, container)
-	require.Equal(t, []*int64{&lower, &upper, nil}, recorded())
+	require.Equal(t, []int64{lower, upper, 0}, recorded())
 	f.reopen()
 	f.kind.Faults.Calls()
 	again, err := f.s.Referenced(ctx, im.Layers[1])

@@ -55,6 +55,11 @@ func (a *app) commit(ctx context.Context, o commitOptions, args []string) error 
 		if err != nil {
 			return err
 		}
+		if a.json { // what is committed stays so, counted or not
+			if n, err := s.Referenced(ctx, layer.Name); err == nil {
+				layer.Usage.Referenced = n
+			}
+		}
 		out := committed{string(im.ID), orEmpty(im.Refs), layer}
 		return a.emit(out, func(w io.Writer) { fmt.Fprintln(w, out.ID) })
 	})

@@ -109,7 +109,7 @@ func countSpace(list []snapshot.Info, images []snapshot.Image) duOut {
 		}
 		u := in.Usage
 		usage[in.Name] = u
-		row := duRow{in.Name, u.Added, max(0, *in.Referenced-u.Added), u.Exact, tops[in.Name]}
+		row := duRow{in.Name, u.Added, max(0, u.Referenced-u.Added), u.Exact, tops[in.Name]}
 		out.Total += u.Added
 		out.Exact = out.Exact && u.Exact
 		if in.Kind == snapshot.KindLayer {

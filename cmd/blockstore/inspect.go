@@ -71,7 +71,8 @@ func inspectOne(ctx context.Context, s *snapshot.Store, arg string) (inspected, 
 	in, err := s.Stat(ctx, arg)
 	switch {
 	case err == nil && in.Kind == snapshot.KindLayer:
-		return inspected{Type: "layer", Layer: &in}, nil
+		in.Usage.Referenced, err = s.Referenced(ctx, in.Name)
+		return inspected{Type: "layer", Layer: &in}, err
 	case err == nil:
 		return inspectContainer(ctx, s, in)
 	case !errors.Is(err, snapshot.ErrNotFound):
@@ -102,11 +103,9 @@ func inspectContainer(ctx context.Context, s *snapshot.Store, in snapshot.Info) 
 		if in.Usage, err = s.Usage(ctx, in.Name); err != nil {
 			return inspected{}, err
 		}
-		referenced, err := s.Referenced(ctx, in.Name)
-		if err != nil {
+		if in.Usage.Referenced, err = s.Referenced(ctx, in.Name); err != nil {
 			return inspected{}, err
 		}
-		in.Referenced = &referenced
 	}
 	docker, err := viewDocker(ctx, s)
 	if err != nil {

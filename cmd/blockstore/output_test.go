@@ -21,12 +21,14 @@ const (
 
 // someStore is two images of three layers, one container and one view.
 func someStore() ([]snapshot.Info, []snapshot.Image) {
-	exact := func(added int64) snapshot.Usage { return snapshot.Usage{Added: added, Exact: true} }
+	exact := func(referenced, added int64) snapshot.Usage {
+		return snapshot.Usage{Referenced: referenced, Added: added, Exact: true}
+	}
 	list := []snapshot.Info{
-		{Name: "web", Kind: snapshot.KindContainer, Parent: d2, Usage: exact(10), Referenced: new(int64(310))},
-		{Name: d1, Kind: snapshot.KindLayer, DiffID: d1, Usage: exact(100), Referenced: new(int64(100))},
-		{Name: d2, Kind: snapshot.KindLayer, Parent: d1, DiffID: d2, Usage: exact(200), Referenced: new(int64(300))},
-		{Name: d3, Kind: snapshot.KindLayer, Parent: d1, DiffID: d3, Usage: exact(30), Referenced: new(int64(130))},
+		{Name: "web", Kind: snapshot.KindContainer, Parent: d2, Usage: exact(310, 10)},
+		{Name: d1, Kind: snapshot.KindLayer, DiffID: d1, Usage: exact(100, 100)},
+		{Name: d2, Kind: snapshot.KindLayer, Parent: d1, DiffID: d2, Usage: exact(300, 200)},
+		{Name: d3, Kind: snapshot.KindLayer, Parent: d1, DiffID: d3, Usage: exact(130, 30)},
 		{Name: "look", Kind: snapshot.KindView, Parent: d2},
 	}
 	images := []snapshot.Image{

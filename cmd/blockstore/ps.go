@@ -56,7 +56,10 @@ func (a *app) ps(ctx context.Context, s *snapshot.Store, size, quiet bool) error
 		return err
 	}
 	if size {
-		if list, err = s.CountUsage(ctx, list); err != nil {
+		if list, err = s.CountUsage(ctx, list); err == nil && a.json { // the table does not show what they refer to
+			list, err = s.CountReferenced(ctx, list)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -219,7 +219,7 @@ func countedWhileOthersGo(t *testing.T, e *env) {
 				return err
 			}
 			for _, name := range []string{layer.Name, "stays"} {
-				if !slices.ContainsFunc(list, func(in snapshot.Info) bool { return in.Name == name && in.Referenced != nil }) {
+				if !slices.ContainsFunc(list, func(in snapshot.Info) bool { return in.Name == name && in.Usage.Referenced > 0 }) {
 					return fmt.Errorf("%s was not counted", name)
 				}
 			}
