@@ -130,7 +130,7 @@ func (s *Store) recordTar(ctx context.Context, layer, container Info, progress f
 		defer func() { err = errors.Join(err, release()) }()
 		lower = dir
 		opts.CompareOptions = layertar.CompareOptions{Snapshots: true, FrozenAt: parent.Created}
-		if opts.Lineage, err = s.track(ctx, volume, parent.Created, container, layer.Volume); err != nil {
+		if opts.Lineage, err = s.track(ctx, volume, dir, parent.Created, container, layer.Volume); err != nil {
 			return layertar.Diffed{}, err
 		}
 	}

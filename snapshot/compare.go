@@ -77,7 +77,7 @@ func (c *Comparison) showBoth(ctx context.Context, s *Store, r CompareRequest) (
 		return err
 	}
 	c.opts = layertar.CompareOptions{Snapshots: true, FrozenAt: below.Created}
-	c.opts.Lineage, err = s.track(ctx, lower, below.Created, c.Info, upper)
+	c.opts.Lineage, err = s.track(ctx, lower, c.lower, below.Created, c.Info, upper)
 	failpoint.Hit("compare.tracked")
 	return err
 }

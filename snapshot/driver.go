@@ -314,8 +314,9 @@ type Tracker interface {
 	// is in it, unsealed volumes' included. ErrNotSupported where that cannot be told, as
 	// when lower was written to later than its snapshot was taken: the store then walks
 	// both trees. Both are shown. frozenAt is when lower stopped changing, by the clock that
-	// change times are of.
-	Track(ctx context.Context, lower Volume, above []Volume, frozenAt time.Time) (layertar.Lineage, error)
+	// change times are of. Who knows directories, too, gives a [layertar.Lineage]; otherwise
+	// the store reads in which directories lower's files are.
+	Track(ctx context.Context, lower Volume, above []Volume, frozenAt time.Time) (layertar.Account, error)
 }
 
 // UsageCounter is a Driver that counts many volumes for less than one by one.

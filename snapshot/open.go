@@ -43,6 +43,7 @@ type Store struct {
 	swept    sweptGarbage
 	sweeping sweeping
 	spares   spares
+	parents  knownParents
 }
 
 // Open brings the store at o.Root up, after a clean stop as after a crash: what
@@ -60,7 +61,7 @@ func Open(ctx context.Context, o StoreOptions) (s *Store, err error) {
 		}
 		return nil, fmt.Errorf("opening the store at %s: %w", root, err)
 	}
-	s = &Store{root: root, sweeping: sweeping{wake: make(chan struct{}, 1)}}
+	s = &Store{root: root, sweeping: sweeping{wake: make(chan struct{}, 1)}, parents: knownParents{most: mostParents}}
 	if s.lock, err = lockRoot(ctx, root, o.Wait, o.Waiting); err != nil {
 		return nil, err
 	}

@@ -10,9 +10,9 @@ import (
 	"blockstore.dev/blockstore/snapshot/layertar"
 )
 
-// track asks the driver what was written between the volume lower and upper, which is
+// track asks the driver what was written between the volume lower, which is shown at dir, and upper, which is
 // that of in or a snapshot of it; in stands on lower's. nil if it cannot tell.
-func (s *Store) track(ctx context.Context, lower Volume, frozenAt time.Time, in Info, upper Volume) (layertar.Lineage, error) {
+func (s *Store) track(ctx context.Context, lower Volume, dir string, frozenAt time.Time, in Info, upper Volume) (layertar.Lineage, error) {
 	t, ok := s.driver.(Tracker)
 	if !ok {
 		return nil, nil
@@ -24,11 +24,21 @@ func (s *Store) track(ctx context.Context, lower Volume, frozenAt time.Time, in 
 	if n := len(above); n > 0 && above[n-1].ID == upper.ID {
 		above = above[:n-1]
 	}
-	l, err := t.Track(ctx, lower, append(above, upper), frozenAt)
+	account, err := t.Track(ctx, lower, append(above, upper), frozenAt)
 	if errors.Is(err, ErrNotSupported) {
 		return nil, nil
 	}
-	return l, err
+	if err != nil {
+		return nil, err
+	}
+	if l, ok := account.(layertar.Lineage); ok {
+		return l, nil
+	}
+	p, err := s.parents.of(ctx, lower, dir)
+	if err != nil {
+		return nil, err
+	}
+	return p.Lineage(account), nil
 }
 
 // CannotTell is the error of a Tracker that cannot tell what changed, and why: an ErrNotSupported.

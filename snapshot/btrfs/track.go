@@ -18,7 +18,7 @@ const mostTracked = 1 << 18
 
 // Track searches the upper subvolume for what transactions since the first snapshot of
 // lower have written. The tree tells of its past by itself: no record is kept for it.
-func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, _ time.Time) (layertar.Lineage, error) {
+func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, _ time.Time) (layertar.Account, error) {
 	if len(above) == 0 {
 		return nil, snapshot.CannotTell("btrfs: there is nothing above volume %d", lower.ID)
 	}

@@ -58,15 +58,57 @@ func ClockGoesOn(t Tester) {
 	}, time.Minute, time.Millisecond)
 }
 
-// TracksLikeWalk fails the test unless a comparison of two trees by a driver's account, which o has, finds what a walk over
-// everything does: changes, sizes and the tar.
-func TracksLikeWalk(t Tester, lower, upper string, o layertar.CompareOptions) {
+// TracksLikeWalk fails the test unless a comparison of two trees by a driver's account finds what a walk over
+// everything does: changes, sizes and the tar. Nobody changes lower.
+func TracksLikeWalk(t Tester, lower, upper string, frozenAt time.Time, a layertar.Account) {
 	t.Helper()
 	want := compared(t, lower, upper, layertar.CompareOptions{})
-	got := compared(t, lower, upper, o)
+	got := compared(t, lower, upper, layertar.CompareOptions{Snapshots: true, FrozenAt: frozenAt, Lineage: lineageOf(t, a, lower)})
 	require.Equal(t, want.changes, got.changes)
 	require.Equal(t, want.size, got.size)
 	require.True(t, bytes.Equal(want.tar, got.tar), "the tars differ")
+}
+
+// lineageOf is what the store makes of an account.
+func lineageOf(t Tester, a layertar.Account, lower string) layertar.Lineage {
+	t.Helper()
+	if l, ok := a.(layertar.Lineage); ok {
+		return l
+	}
+	p, err := layertar.ReadParents(t.Context(), lower)
+	require.NoError(t, err)
+	return p.Lineage(a)
+}
+
+// TrackCost is what a comparison of two trees by a driver's account found, and what it cost.
+type TrackCost struct {
+	Changes []layertar.Change
+	Looked  map[string]int // how often, at each path
+	Names   int            // that both have, in the directories that were read for it
+}
+
+// CountTrack compares two trees by a driver's account.
+func CountTrack(t Tester, lower, upper string, frozenAt time.Time, a layertar.Account) TrackCost {
+	t.Helper()
+	cost := TrackCost{Looked: map[string]int{}}
+	var err error
+	cost.Changes, err = layertar.Changes(t.Context(), lower, upper, layertar.CompareOptions{
+		Snapshots: true, FrozenAt: frozenAt, Lineage: counting{lineageOf(t, a, lower), &cost.Names},
+		Looked: func(path string) { cost.Looked[path]++ },
+	})
+	require.NoError(t, err)
+	return cost
+}
+
+// counting counts the names that are asked about.
+type counting struct {
+	layertar.Lineage
+	names *int
+}
+
+func (c counting) Same(inode uint64) bool {
+	*c.names++
+	return c.Lineage.Same(inode)
 }
 
 // Chain is what TrackLikeWalk does to a driver that it has no store around.

@@ -53,21 +53,27 @@ type CompareOptions struct {
 	Looked func(path string)
 }
 
-// Lineage knows which files of upper are what they are in lower, by account of what
-// was written between. For one goroutine at a time.
+// Account knows which files of upper are what they are in lower, by what was written between; where their names are it does not.
+// For one goroutine at a time.
+type Account interface {
+	// Untouched says of an inode number that the file is in both trees the same: content and metadata, of a directory the names
+	// in it as well, whatever has become of what they name.
+	Untouched(inode uint64) bool
+	// Reveal ends that for a file of upper.
+	Reveal(inode uint64) error
+	// Exact says that what the account does not vouch for was written to, so that it is compared in full. Where it may be a
+	// mere neighbour of what was, change times decide, as they do without an account.
+	Exact() bool
+}
+
+// Lineage is an Account that knows directories, too: its own, or that of [Parents].
 type Lineage interface {
+	// Account's Reveal ends Same for the directories above all names of the file as well.
+	Account
 	// Same says of an inode number that the file, and if it is a directory everything
 	// beneath it, is in both trees the same: content, metadata and names, but for those
 	// of the directories above.
 	Same(inode uint64) bool
-	// Untouched says so of the file itself: of a directory its metadata and the names in it,
-	// whatever has become of what they name.
-	Untouched(inode uint64) bool
-	// Reveal ends both for a file of upper, and Same for the directories above all its names.
-	Reveal(inode uint64) error
-	// Exact says that what the lineage does not vouch for was written to, so that it is compared in full. Where it may be a
-	// mere neighbour of what was, change times decide, as they do without a lineage.
-	Exact() bool
 }
 
 // Changes lists the differences between two trees, sorted by path. lower may be

@@ -23,15 +23,11 @@ const (
 	mostTouched = 1 << 18
 )
 
-// inodes is the lineage of a volume with ext4: which inodes are the same in both, by the inodes themselves. Which names they
-// have, and so what is beneath a directory, it does not know.
+// inodes is the account of a volume with ext4: which inodes are the same in both, by the inodes themselves.
 type inodes struct {
 	touched map[uint64]bool
 	first   uint64 // that lower did not have
 }
-
-// Same is true of no inode, since it may be a directory.
-func (*inodes) Same(uint64) bool { return false }
 
 func (l *inodes) Untouched(inode uint64) bool { return inode < l.first && !l.touched[inode] }
 

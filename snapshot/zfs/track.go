@@ -14,12 +14,12 @@ import (
 
 var _ snapshot.Tracker = (*driver)(nil)
 
-// mostRanges bounds what a lineage keeps in mind, 16 bytes each. Where more was written a walk takes no longer.
+// mostRanges bounds what an account keeps in mind, 16 bytes each. Where more was written a walk takes no longer.
 const mostRanges = 1 << 18
 
 // Track asks the module which objects lie in blocks that were written since lower's seal was made. A volume that may be written
 // to is given a snapshot for that, which waits for a transaction group.
-func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, _ time.Time) (l layertar.Lineage, err error) {
+func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, _ time.Time) (_ layertar.Account, err error) {
 	if way, _ := d.zfs.Access(); way != zfsds.Ioctl {
 		return nil, snapshot.CannotTell("zfs: the commands do not tell")
 	}
@@ -47,7 +47,7 @@ func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snaps
 			err = errors.Join(err, translate(drop, "zfs: track the changes of volume %d", upper.ID))
 		}()
 	}
-	found := &lineage{}
+	found := &account{}
 	for objects, err := range d.zfs.Rewritten(ctx, d.root.seal(lower.ID), to) {
 		switch {
 		case errors.Is(err, zfsds.ErrInvalid):
@@ -62,28 +62,24 @@ func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snaps
 	return found, nil
 }
 
-// lineage is the objects of a volume whose blocks were written, which have the inode numbers of files. Which names they have,
-// and so what is beneath a directory, it does not know.
-type lineage struct {
+// account is the objects of a volume whose blocks were written, which have the inode numbers of files.
+type account struct {
 	rewritten []zfsds.Objects // in order
 	revealed  map[uint64]bool
 }
 
-// Same is true of no inode, since it may be a directory.
-func (*lineage) Same(uint64) bool { return false }
-
-func (l *lineage) Untouched(inode uint64) bool {
-	i := sort.Search(len(l.rewritten), func(i int) bool { return l.rewritten[i].Last >= inode })
-	return (i == len(l.rewritten) || inode < l.rewritten[i].First) && !l.revealed[inode]
+func (a *account) Untouched(inode uint64) bool {
+	i := sort.Search(len(a.rewritten), func(i int) bool { return a.rewritten[i].Last >= inode })
+	return (i == len(a.rewritten) || inode < a.rewritten[i].First) && !a.revealed[inode]
 }
 
-func (l *lineage) Reveal(inode uint64) error {
-	if l.revealed == nil {
-		l.revealed = map[uint64]bool{}
+func (a *account) Reveal(inode uint64) error {
+	if a.revealed == nil {
+		a.revealed = map[uint64]bool{}
 	}
-	l.revealed[inode] = true
+	a.revealed[inode] = true
 	return nil
 }
 
 // Exact: a block has 32 of them.
-func (*lineage) Exact() bool { return false }
+func (*account) Exact() bool { return false }
