@@ -129,8 +129,8 @@ func (s *Store) recordTar(ctx context.Context, layer, container Info, progress f
 		}
 		defer func() { err = errors.Join(err, release()) }()
 		lower = dir
-		opts.CompareOptions = layertar.CompareOptions{Snapshots: true, FrozenAt: parent.Created}
-		if opts.Lineage, err = s.track(ctx, volume, dir, parent.Created, container, layer.Volume); err != nil {
+		opts.CompareOptions = layertar.CompareOptions{Snapshots: true, Since: since(parent, container)}
+		if opts.Lineage, err = s.track(ctx, volume, dir, opts.Since, container, layer.Volume); err != nil {
 			return layertar.Diffed{}, err
 		}
 	}

@@ -76,8 +76,8 @@ func (c *Comparison) showBoth(ctx context.Context, s *Store, r CompareRequest) (
 	if c.upper, upper, err = c.show(ctx, s, c.Info, r.Instant); err != nil || !ancestor {
 		return err
 	}
-	c.opts = layertar.CompareOptions{Snapshots: true, FrozenAt: below.Created}
-	c.opts.Lineage, err = s.track(ctx, lower, c.lower, below.Created, c.Info, upper)
+	c.opts = layertar.CompareOptions{Snapshots: true, Since: since(below, c.Info)}
+	c.opts.Lineage, err = s.track(ctx, lower, c.lower, c.opts.Since, c.Info, upper)
 	failpoint.Hit("compare.tracked")
 	return err
 }

@@ -62,16 +62,12 @@ func (s *Store) create(ctx context.Context, name string, r CreateRequest) (Info,
 	if err != nil {
 		return Info{}, err
 	}
-	var frozen time.Time
-	if r.FreezeParent {
-		frozen = time.Now().UTC() // before the snapshot: see CompareOptions.FrozenAt
-	}
+	now := time.Now().UTC() // before the snapshot: what either changes after that is stamped later, see Info.Created
 	id, err := s.newVolume(ctx, o)
 	if err != nil {
 		return Info{}, fmt.Errorf("creating container %q: %w", name, err)
 	}
 	failpoint.Hit("create.volume")
-	now := time.Now().UTC()
 	in := Info{
 		Name: name, Kind: KindContainer, Parent: r.Parent, Image: r.Image, Labels: r.Labels,
 		Volume:  Volume{ID: id, Origin: o.Origin.ID, Size: o.Size},
@@ -84,7 +80,7 @@ func (s *Store) create(ctx context.Context, name string, r CreateRequest) (Info,
 	froze := false
 	err = commit(func(t *tx) (err error) {
 		if r.FreezeParent && r.Parent != "" {
-			if froze, err = t.freeze(r.Parent, frozen); err != nil {
+			if froze, err = t.freeze(r.Parent, now); err != nil {
 				return err
 			}
 		}

@@ -313,10 +313,10 @@ type Tracker interface {
 	// snapshots of each other from the one of lower on. What was written before the call
 	// is in it, unsealed volumes' included. ErrNotSupported where that cannot be told, as
 	// when lower was written to later than its snapshot was taken: the store then walks
-	// both trees. Both are shown. frozenAt is when lower stopped changing, by the clock that
-	// change times are of. Who knows directories, too, gives a [layertar.Lineage]; otherwise
+	// both trees. Both are shown. since is a time at which they did not differ yet, by the clock that
+	// change times are of, see [layertar.CompareOptions]. Who knows directories, too, gives a [layertar.Lineage]; otherwise
 	// the store reads in which directories lower's files are.
-	Track(ctx context.Context, lower Volume, above []Volume, frozenAt time.Time) (layertar.Account, error)
+	Track(ctx context.Context, lower Volume, above []Volume, since time.Time) (layertar.Account, error)
 }
 
 // UsageCounter is a Driver that counts many volumes for less than one by one.

@@ -10,9 +10,19 @@ import (
 	"blockstore.dev/blockstore/snapshot/layertar"
 )
 
+// since is a time at which a snapshot that has below under it did not differ from it yet. A container on it was made later than it stood still,
+// mostly so much later that of no file it is open whether the container has changed it in the same tick. When a layer between the two
+// began to be made is not recorded.
+func since(below, in Info) time.Time {
+	if in.Kind == KindContainer && in.Parent == below.Name {
+		return in.Created
+	}
+	return below.Created
+}
+
 // track asks the driver what was written between the volume lower, which is shown at dir, and upper, which is
 // that of in or a snapshot of it; in stands on lower's. nil if it cannot tell.
-func (s *Store) track(ctx context.Context, lower Volume, dir string, frozenAt time.Time, in Info, upper Volume) (layertar.Lineage, error) {
+func (s *Store) track(ctx context.Context, lower Volume, dir string, began time.Time, in Info, upper Volume) (layertar.Lineage, error) {
 	t, ok := s.driver.(Tracker)
 	if !ok {
 		return nil, nil
@@ -24,7 +34,7 @@ func (s *Store) track(ctx context.Context, lower Volume, dir string, frozenAt ti
 	if n := len(above); n > 0 && above[n-1].ID == upper.ID {
 		above = above[:n-1]
 	}
-	account, err := t.Track(ctx, lower, append(above, upper), frozenAt)
+	account, err := t.Track(ctx, lower, append(above, upper), began)
 	if errors.Is(err, ErrNotSupported) {
 		return nil, nil
 	}

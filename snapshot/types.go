@@ -52,7 +52,7 @@ type Info struct {
 	// as of layers that were made by an older program or on one that was mounted then.
 	ChainBytes *int64 `json:"chainBytes,omitempty"`
 	// Created is, for a layer, the time at which its contents stood still: no file
-	// in it was changed later.
+	// in it was changed later. A container was then what its layer is.
 	Created time.Time `json:"created"`
 	Updated time.Time `json:"updated"`
 	// Mounted is the directory where Store.Mount shows it, "" if it does not.

@@ -60,10 +60,10 @@ func ClockGoesOn(t Tester) {
 
 // TracksLikeWalk fails the test unless a comparison of two trees by a driver's account finds what a walk over
 // everything does: changes, sizes and the tar. Nobody changes lower.
-func TracksLikeWalk(t Tester, lower, upper string, frozenAt time.Time, a layertar.Account) {
+func TracksLikeWalk(t Tester, lower, upper string, since time.Time, a layertar.Account) {
 	t.Helper()
 	want := compared(t, lower, upper, layertar.CompareOptions{})
-	got := compared(t, lower, upper, layertar.CompareOptions{Snapshots: true, FrozenAt: frozenAt, Lineage: lineageOf(t, a, lower)})
+	got := compared(t, lower, upper, layertar.CompareOptions{Snapshots: true, Since: since, Lineage: lineageOf(t, a, lower)})
 	require.Equal(t, want.changes, got.changes)
 	require.Equal(t, want.size, got.size)
 	require.True(t, bytes.Equal(want.tar, got.tar), "the tars differ")
@@ -88,12 +88,12 @@ type TrackCost struct {
 }
 
 // CountTrack compares two trees by a driver's account.
-func CountTrack(t Tester, lower, upper string, frozenAt time.Time, a layertar.Account) TrackCost {
+func CountTrack(t Tester, lower, upper string, since time.Time, a layertar.Account) TrackCost {
 	t.Helper()
 	cost := TrackCost{Looked: map[string]int{}}
 	var err error
 	cost.Changes, err = layertar.Changes(t.Context(), lower, upper, layertar.CompareOptions{
-		Snapshots: true, FrozenAt: frozenAt, Lineage: counting{lineageOf(t, a, lower), &cost.Names},
+		Snapshots: true, Since: since, Lineage: counting{lineageOf(t, a, lower), &cost.Names},
 		Looked: func(path string) { cost.Looked[path]++ },
 	})
 	require.NoError(t, err)
@@ -119,7 +119,7 @@ type Chain struct {
 	// With mounts a volume while use runs.
 	With func(v snapshot.Volume, use func(dir string))
 	// Track holds the driver's account of upper, which is mounted at dir, against a walk: see TracksLikeWalk.
-	Track func(t Tester, lower, upper snapshot.Volume, frozenAt time.Time, dir string)
+	Track func(t Tester, lower, upper snapshot.Volume, since time.Time, dir string)
 }
 
 // TrackLikeWalk has volumes, one above the other, hold against a walk what the driver tells of them, whatever was done to their

@@ -43,9 +43,9 @@ type CompareOptions struct {
 	// Snapshots says that lower and upper are snapshots of one lineage: a file that has the
 	// same inode number and change time on both sides is the same, unseen.
 	Snapshots bool
-	// FrozenAt is when lower stopped changing. Change times are only as fine as the kernel's
-	// clock tick, so files changed right before it are compared in full. Zero: trust all.
-	FrozenAt time.Time
+	// Since is a time at which upper was what lower is: lower had stopped changing, and upper's changes had not begun. Change times
+	// are only as fine as the kernel's clock tick, so files changed right before it are compared in full. Zero: trust all.
+	Since time.Time
 	// Lineage, with Snapshots, knows what is the same without a look at it.
 	Lineage Lineage
 	// Looked, if set, is called with each path, from the root on, that is looked at in

@@ -213,7 +213,7 @@ func (c *comparer) untouched(p pair) bool {
 		l.Mode != u.Mode || l.Size != u.Size || l.Mtim != u.Mtim {
 		return false
 	}
-	return c.opts.FrozenAt.IsZero() || time.Unix(u.Ctim.Unix()).Before(c.opts.FrozenAt.Add(-ClockTick))
+	return c.opts.Since.IsZero() || time.Unix(u.Ctim.Unix()).Before(c.opts.Since.Add(-ClockTick))
 }
 
 // join merges two sorted lists of names and inspects each, but for those that are

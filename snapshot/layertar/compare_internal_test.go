@@ -30,9 +30,9 @@ func TestUntouched(t *testing.T) {
 		{"other inode", trust, func(st *unix.Stat_t) { st.Ino++ }, false},
 		{"changed", trust, func(st *unix.Stat_t) { st.Ctim.Nsec++ }, false},
 		{"other size", trust, func(st *unix.Stat_t) { st.Size++ }, false},
-		{"long before the snapshot", CompareOptions{Snapshots: true, FrozenAt: changed.Add(time.Second)}, func(*unix.Stat_t) {}, true},
-		{"in the snapshot's tick", CompareOptions{Snapshots: true, FrozenAt: changed.Add(10 * time.Millisecond)}, func(*unix.Stat_t) {}, false},
-		{"after the snapshot", CompareOptions{Snapshots: true, FrozenAt: changed.Add(-time.Hour)}, func(*unix.Stat_t) {}, false},
+		{"long before the snapshot", CompareOptions{Snapshots: true, Since: changed.Add(time.Second)}, func(*unix.Stat_t) {}, true},
+		{"in the snapshot's tick", CompareOptions{Snapshots: true, Since: changed.Add(10 * time.Millisecond)}, func(*unix.Stat_t) {}, false},
+		{"after the snapshot", CompareOptions{Snapshots: true, Since: changed.Add(-time.Hour)}, func(*unix.Stat_t) {}, false},
 	} {
 		c := &comparer{opts: tt.opts}
 		p := pair{lower: half{st: base}, upper: half{st: base}}

@@ -83,7 +83,7 @@ func roundTrip(t *rapid.T, w *world) {
 	lower := w.fresh(t)
 	mutate(t, lower, rapid.IntRange(0, 25).Draw(t, "before"))
 	upper := w.clone(t, lower)
-	opts := layertar.CompareOptions{Snapshots: w.snapshot, FrozenAt: time.Now()}
+	opts := layertar.CompareOptions{Snapshots: w.snapshot, Since: time.Now()}
 	mutate(t, upper, rapid.IntRange(0, 12).Draw(t, "after"))
 	again := w.clone(t, lower)
 	scratch := w.fresh(t)

@@ -43,10 +43,10 @@ func (*inodes) Exact() bool { return true }
 type span struct{ begin, end int64 }
 
 // compareInodes compares those of two ext4 on devices, the upper of which was a snapshot of the lower, and differs from
-// it in some spans, in order. Nobody may write to lower, which stopped changing at frozenAt, and to upper only where it is live:
+// it in some spans, in order. Nobody may write to lower, from which upper did not differ at the time since, and to upper only where it is live:
 // then it is mounted, and what was done since its checkpoint may be left out. ErrNotSupported where it cannot be told so.
-func compareInodes(ctx context.Context, lowerDevice, upperDevice string, differ []span, frozenAt time.Time, live bool) (_ *inodes, err error) {
-	c := inodeComparison{ctx: ctx, differ: differ, recent: frozenAt.Add(-layertar.ClockTick), found: &inodes{touched: map[uint64]bool{}}}
+func compareInodes(ctx context.Context, lowerDevice, upperDevice string, differ []span, since time.Time, live bool) (_ *inodes, err error) {
+	c := inodeComparison{ctx: ctx, differ: differ, recent: since.Add(-layertar.ClockTick), found: &inodes{touched: map[uint64]bool{}}}
 	defer func() { err = errors.Join(err, c.lower.close(), c.upper.close()) }()
 	if err := errors.Join(c.lower.open(lowerDevice), c.upper.open(upperDevice)); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ var _ snapshot.Tracker = (*driver)(nil)
 // mounts it and so writes to it, and that is enough to differ; nothing else is known there. On ext4 it compares the inodes
 // in the blocks that differ. Those of an upper volume that may be written to it has written out before: until they are, who
 // makes, changes or removes a file there waits.
-func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, frozenAt time.Time) (layertar.Account, error) {
+func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snapshot.Volume, since time.Time) (layertar.Account, error) {
 	if len(above) == 0 {
 		return nil, snapshot.CannotTell("there is nothing above volume %d", lower.ID)
 	}
@@ -40,7 +40,7 @@ func (d *driver) Track(ctx context.Context, lower snapshot.Volume, above []snaps
 	if d.config.FileSystem != ext4 {
 		return nil, snapshot.CannotTell("volumes %d and %d differ somewhere", lower.ID, upper.ID)
 	}
-	l, err := d.compareInodes(ctx, lower, upper, differ, frozenAt)
+	l, err := d.compareInodes(ctx, lower, upper, differ, since)
 	if err != nil {
 		return nil, translate(fmt.Errorf("comparing the inodes of volumes %d and %d: %w", lower.ID, upper.ID, err))
 	}
@@ -66,7 +66,7 @@ func (d *driver) differ(ctx context.Context, lower, upper snapshot.VolumeID) (sp
 	return spans, err
 }
 
-func (d *driver) compareInodes(ctx context.Context, lower, upper snapshot.Volume, differ []span, frozenAt time.Time) (layertar.Account, error) {
+func (d *driver) compareInodes(ctx context.Context, lower, upper snapshot.Volume, differ []span, since time.Time) (layertar.Account, error) {
 	below, err := d.activate(ctx, lower, true)
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (d *driver) compareInodes(ctx context.Context, lower, upper snapshot.Volume
 	if err != nil {
 		return nil, err
 	}
-	return compareInodes(ctx, below.Path, above.Path, differ, frozenAt, !upper.Sealed)
+	return compareInodes(ctx, below.Path, above.Path, differ, since, !upper.Sealed)
 }
 
 // checkpoint has the inodes of a volume that is mounted lie in their tables. It fails where that is mounted for reading, on an

@@ -21,18 +21,18 @@ func (s *store) seal(v snapshot.Volume) snapshot.Volume {
 }
 
 // track asks for the account of what differs between two volumes and, where there is one, sees that it tells what a walk tells.
-func (s *store) track(t drivertest.Tester, lower, upper snapshot.Volume, frozenAt time.Time) (err error) {
+func (s *store) track(t drivertest.Tester, lower, upper snapshot.Volume, since time.Time) (err error) {
 	t.Helper()
-	s.with(upper, upper.Sealed, func(above string) { err = s.trackShown(t, lower, upper, frozenAt, above) })
+	s.with(upper, upper.Sealed, func(above string) { err = s.trackShown(t, lower, upper, since, above) })
 	return err
 }
 
 // trackShown is track for an upper volume that is mounted, at above.
-func (s *store) trackShown(t drivertest.Tester, lower, upper snapshot.Volume, frozenAt time.Time, above string) (err error) {
+func (s *store) trackShown(t drivertest.Tester, lower, upper snapshot.Volume, since time.Time, above string) (err error) {
 	t.Helper()
 	s.with(lower, true, func(below string) {
 		var a layertar.Account
-		a, err = s.driver.(snapshot.Tracker).Track(s.t.Context(), lower, []snapshot.Volume{upper}, frozenAt)
+		a, err = s.driver.(snapshot.Tracker).Track(s.t.Context(), lower, []snapshot.Volume{upper}, since)
 		if err == nil {
 			drivertest.TracksLikeWalk(t, below, above, time.Time{}, a)
 		}
@@ -110,8 +110,8 @@ func TestTrackLikeWalk(t *testing.T) {
 	drivertest.Chain{
 		Base: s.base, Create: s.create, Seal: s.seal,
 		With: func(v snapshot.Volume, use func(string)) { s.with(v, v.Sealed, use) },
-		Track: func(t drivertest.Tester, lower, upper snapshot.Volume, frozenAt time.Time, dir string) {
-			require.NoError(t, s.trackShown(t, lower, upper, frozenAt, dir))
+		Track: func(t drivertest.Tester, lower, upper snapshot.Volume, since time.Time, dir string) {
+			require.NoError(t, s.trackShown(t, lower, upper, since, dir))
 		},
 	}.TrackLikeWalk(t, 6)
 }

@@ -15,12 +15,12 @@ import (
 )
 
 // track compares two volumes by the driver's account, and sees that it tells what a walk tells. upper may be mounted, at dir.
-func (b *bare) track(t drivertest.Tester, lower, upper snapshot.Volume, frozenAt time.Time, dir string) {
+func (b *bare) track(t drivertest.Tester, lower, upper snapshot.Volume, since time.Time, dir string) {
 	t.Helper()
-	a, err := b.Track(b.t.Context(), lower, []snapshot.Volume{upper}, frozenAt)
+	a, err := b.Track(b.t.Context(), lower, []snapshot.Volume{upper}, since)
 	require.NoError(t, err)
 	b.with(lower, func(below string) {
-		drivertest.TracksLikeWalk(t, below, dir, frozenAt, a)
+		drivertest.TracksLikeWalk(t, below, dir, since, a)
 	})
 }
 
