@@ -18,8 +18,9 @@ const (
 
 	// In the superblock.
 	ext4Inodes, ext4FirstBlock, ext4LogBlock                 = 0x0, 0x14, 0x18
-	ext4GroupInodes, ext4Magic, ext4InodeSize                = 0x28, 0x38, 0x58
+	ext4GroupInodes, ext4Written, ext4Magic, ext4InodeSize   = 0x28, 0x30, 0x38, 0x58
 	ext4Incompat, ext4ROCompat, ext4UUID, ext4DescriptorSize = 0x60, 0x64, 0x68, 0xfe
+	ext4WrittenHigh                                          = 0x274
 
 	// Features.
 	ext4Recover, ext4MetaBG, ext4Has64Bit = 0x4, 0x10, 0x80 // incompatible
@@ -52,6 +53,8 @@ type ext4FS struct {
 	firstBlock       uint32
 	descriptorSize   int
 	incompat, compat uint32
+
+	written time.Time // the superblock, in whole seconds: when it was frozen or unmounted last, if it is not dirty
 }
 
 // inodeGroup is one of its groups' inodes.
@@ -77,6 +80,7 @@ func openExt4(r io.ReaderAt) (*ext4FS, error) {
 		incompat: le.Uint32(sb[ext4Incompat:]), compat: le.Uint32(sb[ext4ROCompat:]), descriptorSize: ext4SmallDescriptor,
 	}
 	copy(fs.uuid[:], sb[ext4UUID:])
+	fs.written = time.Unix(int64(sb[ext4WrittenHigh])<<32|int64(le.Uint32(sb[ext4Written:])), 0)
 	if fs.incompat&ext4Has64Bit != 0 {
 		fs.descriptorSize = int(le.Uint16(sb[ext4DescriptorSize:]))
 	}

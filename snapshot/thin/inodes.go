@@ -56,6 +56,7 @@ func compareInodes(ctx context.Context, lowerDevice, upperDevice string, differ 
 	if l.dirty() || u.dirty() && !live || !l.like(u) || l.blockSize != fsBlock {
 		return nil, fmt.Errorf("the file systems are not laid out alike, or are to be recovered: %w", snapshot.ErrNotSupported)
 	}
+	c.quiet = !l.written.Add(time.Second).After(c.recent)
 	if c.lower.groups, err = l.groups(); err != nil {
 		return nil, err
 	}
@@ -101,6 +102,7 @@ type inodeComparison struct {
 	lower, upper inodeSide
 	differ       []span
 	recent       time.Time // of what was changed from then on, a later change may not show
+	quiet        bool      // lower has nothing that was
 	found        *inodes
 }
 
@@ -120,6 +122,9 @@ func (c *inodeComparison) group(i int) error {
 		at := span{u.table + n*size, u.table + (n+count)*size}
 		known := max(0, min(l.used-n, count))
 		differs := c.overlaps(at) || known < count
+		if !differs && c.quiet {
+			continue
+		}
 		if differs {
 			if err := c.upper.read(at); err != nil {
 				return err

@@ -235,6 +235,52 @@ func TestInodesWithinATick(t *testing.T) {
 	})
 }
 
+// TestInodesOfAnOldLayer: of a lower one that stood still for long only the tables that differ are read.
+func TestInodesOfAnOldLayer(t *testing.T) {
+	m := newImages(t)
+	m.with(t, 0, func(dir string) {
+		for i := range imageInodes / 2 { // more than a group has
+			require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("x"), 0o600))
+		}
+	})
+	drivertest.ClockGoesOn(t)
+	m.push(t)
+	var touched uint64
+	m.with(t, 1, func(dir string) {
+		file := filepath.Join(dir, "0")
+		require.NoError(t, os.WriteFile(file, []byte("y"), 0o600))
+		var st unix.Stat_t
+		require.NoError(t, unix.Stat(file, &st))
+		touched = st.Ino
+	})
+	c := inodeComparison{differ: m.differ(t, 0, 1)}
+	raw, err := os.ReadFile(m.files[0])
+	require.NoError(t, err)
+	lower, err := openExt4(bytes.NewReader(raw))
+	require.NoError(t, err)
+	groups, err := lower.groups()
+	require.NoError(t, err)
+	alike := 0
+	for _, g := range groups {
+		table := span{g.table, g.table + g.used*lower.inodeSize}
+		if table.begin < table.end && !c.overlaps(table) {
+			alike++
+			copy(raw[table.begin:table.end], bytes.Repeat([]byte{0x7f}, int(table.end-table.begin))) // changed in the far future
+		}
+	}
+	require.NotZero(t, alike)
+	require.NoError(t, os.WriteFile(m.files[0], raw, 0o600))
+	compare := func(since time.Time) map[uint64]bool {
+		l, err := compareInodes(t.Context(), m.files[0], m.files[1], c.differ, since, false)
+		require.NoError(t, err)
+		return l.touched
+	}
+	old := lower.written.Add(time.Second + layertar.ClockTick) // superblocks have whole seconds
+	require.Contains(t, compare(old), touched)
+	require.Less(t, len(compare(old)), 20, "what the kernel keeps for itself is among them")
+	require.Greater(t, len(compare(old.Add(-1))), 20, "it may have been changed within the tick")
+}
+
 // TestInodesRefused: file systems of which inodes cannot tell are refused as such, and what is none as damaged.
 func TestInodesRefused(t *testing.T) {
 	m := newImages(t)
