@@ -532,3 +532,17 @@ func TestDamagedLayer(t *testing.T) {
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// TestCreatedOnAFrozenParent: a container that is made on one which is frozen with it began when that stood still, so that whatever
+// either changes afterwards is stamped later.
+func TestCreatedOnAFrozenParent(t *testing.T) {
+	f := newFixture(t)
+	_, err := f.s.Create(ctx, "below", snapshot.CreateRequest{})
+	require.NoError(t, err)
+	in, err := f.s.Create(ctx, "above", snapshot.CreateRequest{Parent: "below", FreezeParent: true})
+	require.NoError(t, err)
+	below, err := f.s.Stat(ctx, "below")
+	require.NoError(t, err)
+	require.Equal(t, snapshot.KindLayer, below.Kind)
+	require.Equal(t, below.Created, in.Created)
+}
