@@ -35,7 +35,7 @@ func ReadParents(ctx context.Context, root string) (*Parents, error) {
 		return nil, fmt.Errorf("reading the directories of %s: %w", root, err)
 	}
 	slices.SortFunc(p.names, parent.compare)
-	p.names = slices.Compact(p.names)
+	p.names = slices.Clone(slices.Compact(p.names)) // without what it grew by
 	return p, nil
 }
 
